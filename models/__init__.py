@@ -1,0 +1,1 @@
+"""The two model families that the studies in ``ablation_tests/`` take apart."""
