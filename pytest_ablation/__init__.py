@@ -1,0 +1,20 @@
+"""Ablation studies as pytest cases: paired over seeds, guarded, recorded and reported.
+
+What a study module needs is here; README.md shows how it fits together. Imports no torch.
+"""
+
+from pytest_ablation.errors import AblationError, Diverged, StudyError, UnknownName
+from pytest_ablation.mode import Mode
+from pytest_ablation.run import Run
+from pytest_ablation.study import Study, Variant
+
+__all__ = [
+    "AblationError",
+    "Diverged",
+    "Mode",
+    "Run",
+    "Study",
+    "StudyError",
+    "UnknownName",
+    "Variant",
+]

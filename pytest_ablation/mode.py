@@ -1,0 +1,64 @@
+"""A mode is a budget: how many seeds, epochs, rows a run may spend. It is chosen by marker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pytest_ablation.errors import StudyError
+
+
+@dataclass(frozen=True, init=False)
+class Mode:
+    """The budget of the runs of one mode (``quick`` or ``full``).
+
+    Parameters
+    ----------
+    seeds : int or iterable of int
+        ``3`` means the seeds 0, 1 and 2. At least one, without repetition.
+    **budget
+        Anything the training function reads from ``run.mode``, such as ``epochs=3``. It is part of
+        a run's key, so two modes of equal budget share their runs.
+
+    Raises
+    ------
+    StudyError
+        No seeds, negative or repeated seeds.
+
+    Examples
+    --------
+    >>> Mode(seeds=2, epochs=3).epochs
+    3
+    """
+
+    seeds: tuple[int, ...]
+    budget: Mapping[str, Any] = field(default_factory=dict)
+
+    def __init__(self, seeds: int | Iterable[int], **budget: Any) -> None:
+        object.__setattr__(self, "seeds", _seed_tuple(seeds))
+        object.__setattr__(self, "budget", dict(budget))
+
+    def __getattr__(self, name: str) -> Any:
+        budget = self.__dict__.get("budget", {})  # not self.budget: unpickling has none yet
+        if name in budget:
+            return budget[name]
+        raise AttributeError(
+            f"this mode has no {name!r}; its budget has {sorted(budget) or 'nothing'}: "
+            f"add {name}=... to Mode(...)"
+        )
+
+    def with_seeds(self, seeds: int | Iterable[int]) -> Mode:
+        """The same budget with other seeds."""
+        return Mode(seeds, **self.budget)
+
+
+def _seed_tuple(seeds: int | Iterable[int]) -> tuple[int, ...]:
+    listed = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    if not listed:
+        raise StudyError(f"a mode needs at least one seed, found seeds={seeds!r}: give seeds=3")
+    if any(isinstance(s, bool) or not isinstance(s, int) or s < 0 for s in listed):
+        raise StudyError(f"seeds are integers of 0 or more, found {seeds!r}")
+    if len(set(listed)) != len(listed):
+        raise StudyError(f"each seed may be named once, found {seeds!r}")
+    return listed
