@@ -1,0 +1,44 @@
+"""A run's key: equal keys, equal results. Never made of a pytest node id or a study's name."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from pytest_ablation.digests import digest
+from pytest_ablation.mode import Mode
+from pytest_ablation.record import SCHEMA_VERSION
+from pytest_ablation.training_code import TrainingCode
+
+
+def run_key(
+    *,
+    config: Mapping[str, Any],
+    seed: int,
+    mode: Mode,
+    data: Any,
+    code: TrainingCode,
+    device: str,
+) -> str:
+    """32 hexadecimal digits over all that decides a run's result.
+
+    Parameters
+    ----------
+    config : the resolved configuration as plain values
+    data : digest of the data, as told by the study's ``data``
+    device : the device asked for; ``cuda:1`` and ``cuda`` count as the same
+    """
+    return digest(
+        {
+            "schema": SCHEMA_VERSION,
+            "config": config,
+            "seed": seed,
+            "budget": dict(mode.budget),
+            "data": data,
+            "code": code.digest,
+            "libraries": code.libraries,
+            "python": list(sys.version_info[:2]),
+            "device": device.partition(":")[0],
+        }
+    )

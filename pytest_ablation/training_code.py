@@ -1,0 +1,256 @@
+"""The code that a run depends on, read as source and never executed.
+
+A training function goes in; a digest of the definitions it can reach inside the project, the
+versions of the libraries these import, and the names they mention come out. Comments, docstrings
+and formatting do not count, and neither does the rest of the module that the function lives in, so
+that adding a variant below it does not throw away finished runs.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib.metadata
+import importlib.util
+import inspect
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_ablation.digests import digest
+
+#: Libraries whose version counts even where the project only reaches them through another one.
+ALWAYS_RELEVANT = ("numpy", "torch")
+_OWN_PACKAGE = __name__.partition(".")[0]
+
+
+@dataclass(frozen=True)
+class TrainingCode:
+    """``libraries`` maps distribution to version; ``mentioned`` are names the code reads."""
+
+    digest: str
+    libraries: dict[str, str]
+    mentioned: frozenset[str]
+
+
+@functools.lru_cache(maxsize=256)
+def training_code(function: Callable[..., Any]) -> TrainingCode:
+    """The training code reachable from *function* by names and imports.
+
+    A function without source (typed at a prompt) is digested by its bytecode. The arguments bound
+    by ``functools.partial`` count, by their ``repr``.
+    """
+    bound = _bound_arguments(function)
+    function = _innermost(function)
+    path = _source_file(function)
+    if path is None:
+        code = getattr(function, "__code__", None)
+        content = [code.co_code, repr(code.co_consts), code.co_names] if code else repr(function)
+        return TrainingCode(digest([bound, content]), _versions(set()), frozenset())
+    project, libraries = _reachable(path, function)
+    content = [[n, [ast.dump(node) for node in nodes]] for n, nodes in sorted(project.items())]
+    mentioned = {name for nodes in project.values() for node in nodes for name in _reads(node)}
+    return TrainingCode(digest([bound, content]), _versions(libraries), frozenset(mentioned))
+
+
+def _bound_arguments(function: Any) -> list[str]:
+    bound = []
+    while isinstance(function, functools.partial):
+        bound.append(repr((function.args, sorted(function.keywords.items()))))
+        function = function.func
+    return bound
+
+
+def _innermost(function: Any) -> Any:
+    """The plain function or class inside wrappers, partials and bound methods."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    function = inspect.unwrap(getattr(function, "__func__", function))
+    is_plain = inspect.isfunction(function) or inspect.isclass(function)
+    return function if is_plain else type(function)
+
+
+def _source_file(function: Any) -> Path | None:
+    try:
+        path = inspect.getsourcefile(function)
+    except TypeError:
+        return None
+    return Path(path) if path is not None and Path(path).is_file() else None
+
+
+def _reachable(path: Path, function: Any) -> tuple[dict[str, list[ast.AST]], set[str]]:
+    """Module name to its statements that count, and the top-level names of outside libraries."""
+    home = function.__module__
+    top_name = function.__qualname__.partition(".")[0]
+    project: dict[str, list[ast.AST]] = {home: _definitions(_parsed(path), top_name)}
+    libraries: set[str] = set()
+    queue = list(_imports(project[home], home, path))
+    while queue:
+        name = queue.pop()
+        if name in project or name.partition(".")[0] == _OWN_PACKAGE:
+            continue
+        module_path = _project_file(name)
+        if module_path is not None:
+            project[name] = [_parsed(module_path)]
+            queue += _imports(project[name], name, module_path)
+        elif _top_level_location(name.partition(".")[0]) is None:
+            libraries.add(name.partition(".")[0])
+    return project, libraries
+
+
+def _parsed(path: Path) -> ast.Module:
+    return _parse(path, path.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=512)
+def _parse(path: Path, _modified: int) -> ast.Module:
+    return _WithoutDocstrings().visit(ast.parse(path.read_bytes(), filename=str(path)))
+
+
+class _WithoutDocstrings(ast.NodeTransformer):
+    def _strip(self, node: Any) -> Any:
+        self.generic_visit(node)
+        if ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:] or [ast.Pass()]
+        return node
+
+    visit_Module = visit_ClassDef = visit_FunctionDef = visit_AsyncFunctionDef = _strip
+
+
+def _definitions(tree: ast.Module, name: str) -> list[ast.AST]:
+    """The top-level statements that *name* depends on, and those that bind no name at all."""
+    binders: dict[str, list[ast.stmt]] = {}
+    loose: list[ast.stmt] = []
+    for statement in tree.body:
+        names = set(_bound_names(statement))
+        for bound in names:
+            binders.setdefault(bound, []).append(statement)
+        if not names:
+            loose.append(statement)
+    wanted, seen = [name, *_names_in(loose)], set()
+    kept: set[int] = {id(statement) for statement in loose}
+    while wanted:
+        current = wanted.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        for statement in binders.get(current, []):
+            kept.add(id(statement))
+            wanted += _names_in([statement])
+    return [statement for statement in tree.body if id(statement) in kept]
+
+
+def _bound_names(statement: ast.stmt) -> Iterator[str]:
+    if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        yield statement.name
+    elif isinstance(statement, (ast.Import, ast.ImportFrom)):
+        for alias in statement.names:
+            yield (alias.asname or alias.name).partition(".")[0]
+    else:
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                yield node.id
+
+
+def _names_in(statements: list[ast.stmt]) -> list[str]:
+    return [n.id for s in statements for n in ast.walk(s) if isinstance(n, ast.Name)]
+
+
+def _imports(nodes: list[ast.AST], module: str, path: Path) -> Iterator[str]:
+    """Dotted names of all modules that the nodes may import, with their parent packages."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in (inner for top in nodes for inner in ast.walk(top)):
+        if isinstance(node, ast.Import):
+            found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(node, package)
+            found = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in found:
+            parts = name.split(".")
+            yield from (".".join(parts[: n + 1]) for n in range(len(parts)))
+
+
+def _absolute(node: ast.ImportFrom, package: str) -> str:
+    if not node.level:
+        return node.module or ""
+    parts = package.split(".")
+    parents = parts[: len(parts) - node.level + 1]
+    return ".".join([*parents, *([node.module] if node.module else [])])
+
+
+def _project_file(name: str) -> Path | None:
+    """The source file of a module of the project; None for libraries and for plain names."""
+    top, *rest = name.split(".")
+    location = _top_level_location(top)
+    if location is None:
+        return None
+    if not rest:
+        return location if location.is_file() else None
+    if location.name != "__init__.py":
+        return None
+    base = location.parent.joinpath(*rest)
+    candidates = (base / "__init__.py", base.with_name(base.name + ".py"))
+    return next((path for path in candidates if path.is_file()), None)
+
+
+@functools.lru_cache(maxsize=1024)
+def _top_level_location(top: str) -> Path | None:
+    """The file of a top-level module or package of the project; None for libraries.
+
+    A package without ``__init__.py`` is located by the file that it could have.
+    """
+    if not top or top in sys.builtin_module_names or top in sys.stdlib_module_names:
+        return None
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    if spec is None:
+        return None
+    if spec.origin is None and spec.submodule_search_locations:
+        path = Path(next(iter(spec.submodule_search_locations))).resolve() / "__init__.py"
+    elif spec.origin is not None and spec.origin.endswith(".py"):
+        path = Path(spec.origin).resolve()
+    else:
+        return None
+    return None if _in_library(path) else path
+
+
+def _in_library(path: Path) -> bool:
+    installed = {"site-packages", "dist-packages"} & set(path.parts)
+    return bool(installed) or any(path.is_relative_to(folder) for folder in _library_folders())
+
+
+@functools.cache
+def _library_folders() -> tuple[Path, ...]:
+    names = ("purelib", "platlib", "stdlib", "platstdlib")
+    return tuple({Path(sysconfig.get_path(name)).resolve() for name in names})
+
+
+def _versions(modules: set[str]) -> dict[str, str]:
+    """Versions of the distributions that provide these modules, and of ``ALWAYS_RELEVANT``."""
+    providers = importlib.metadata.packages_distributions() if modules else {}
+    names = {d for module in modules for d in providers.get(module, ())} | set(ALWAYS_RELEVANT)
+    versions = {}
+    for name in sorted(names):
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _reads(node: ast.AST) -> Iterator[str]:
+    """Names that the code may read a configuration field by: attributes, keys and variables."""
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Load):
+            yield inner.attr
+        elif isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Load):
+            yield inner.id
+        elif isinstance(inner, ast.Constant) and isinstance(inner.value, str):
+            yield inner.value
