@@ -1,0 +1,205 @@
+"""Finished runs on disk: each a folder that is there whole or not at all.
+
+Records go in, records come out, by key. A folder is written beside its place and renamed into it;
+what cannot be read is never deleted, only set aside. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from pytest_ablation.errors import AblationError
+from pytest_ablation.record import SCHEMA_VERSION, HistoryRow, Record
+
+_HISTORY_COLUMNS = list(HistoryRow._fields)
+
+
+class DamagedRecord(AblationError):
+    """A record that is there but cannot be trusted: truncated, edited, or of another schema."""
+
+
+class Store:
+    """The folder of finished runs, with the caches and session notes beside them.
+
+    Parameters
+    ----------
+    root : Path
+        ``runs/<key>/`` holds ``record.json``, ``history.csv`` and ``predictions.npz``; ``cache/``
+        is for training functions; ``sessions/`` holds what running sessions write.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = Path(root)
+        self.runs = self.root / "runs"
+        self.cache = self.root / "cache"
+        self.sessions = self.root / "sessions"
+        self._locks = self.root / "locks"
+
+    def prepare(self) -> None:
+        """Make the folders; ``OSError`` where that is not allowed."""
+        for folder in (self.runs, self.cache, self.sessions, self._locks):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def lock(self, key: str) -> FileLock:
+        """The lock under which the run *key* is trained; freed by the system if its holder dies."""
+        return FileLock(self._locks / f"{key}.lock")
+
+    def read(self, key: str) -> Record | None:
+        """The record of *key*, or None where there is none.
+
+        Raises
+        ------
+        DamagedRecord
+            It is there, but truncated, changed by hand, or written by another version.
+        """
+        folder = self.runs / key
+        try:
+            text = (folder / "record.json").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            if folder.is_dir():
+                raise DamagedRecord(f"{folder} has no record.json") from None
+            return None
+        except (OSError, UnicodeDecodeError) as error:
+            raise DamagedRecord(f"{folder}/record.json cannot be read: {error}") from error
+        return _parse(folder, key, text)
+
+    def read_predictions(self, key: str) -> dict[str, Any]:
+        """The arrays that the run *key* saved by ``run.save_predictions``."""
+        import numpy as np
+
+        with np.load(self.runs / key / "predictions.npz", allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+
+    def write(self, record: Record, predictions: Mapping[str, Any] | None = None) -> None:
+        """Keep *record*; a record of the same key that was there is replaced (kept if damaged)."""
+        files = {
+            "history.csv": _history_csv(record).encode(),
+            "predictions.npz": _npz(predictions or {}),
+        }
+        content = {
+            "schema": SCHEMA_VERSION,
+            "record": record.to_json(),
+            "files": {name: _checksum(data) for name, data in files.items()},
+        }
+        content["checksum"] = _content_checksum(content)
+        files["record.json"] = json.dumps(content, indent=1, sort_keys=True).encode()
+        self._put(record.key, files)
+
+    def _put(self, key: str, files: Mapping[str, bytes]) -> None:
+        target = self.runs / key
+        unique = uuid.uuid4().hex[:8]
+        fresh = self.runs / f".new-{key}-{unique}"
+        fresh.mkdir(parents=True)
+        try:
+            for name, data in files.items():
+                _write_durably(fresh / name, data)
+            old = self._set_aside(key, unique)
+            os.rename(fresh, target)
+        except BaseException:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
+        _sync_folder(self.runs)
+        if old is not None:
+            shutil.rmtree(old, ignore_errors=True)
+
+    def _set_aside(self, key: str, unique: str) -> Path | None:
+        """Make room at the place of *key*; the returned folder may go, a damaged one stays."""
+        target = self.runs / key
+        if not target.exists():
+            return None
+        try:
+            damaged = self.read(key) is None
+        except DamagedRecord:
+            damaged = True
+        if damaged:
+            (self.root / "damaged").mkdir(exist_ok=True)
+            os.rename(target, self.root / "damaged" / f"{key}-{unique}")
+            return None
+        old = self.runs / f".old-{key}-{unique}"
+        os.rename(target, old)
+        return old
+
+
+def _parse(folder: Path, key: str, text: str) -> Record:
+    try:
+        content = json.loads(text)
+        schema = content["schema"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedRecord(f"{folder}/record.json is not whole: {error}") from error
+    if schema != SCHEMA_VERSION:
+        raise DamagedRecord(
+            f"{folder}/record.json has schema {schema!r}; this version reads {SCHEMA_VERSION}"
+        )
+    checksum = content.pop("checksum", None)
+    if checksum != _content_checksum(content):
+        raise DamagedRecord(f"{folder}/record.json was changed after it was written")
+    try:
+        data = {name: (folder / name).read_bytes() for name in content["files"]}
+        for name, expected in content["files"].items():
+            if _checksum(data[name]) != expected:
+                raise DamagedRecord(f"{folder}/{name} was changed after it was written")
+        record = Record.from_json(content["record"], _parse_history(data["history.csv"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedRecord(f"{folder} is not whole: {error}") from error
+    if record.key != key:
+        raise DamagedRecord(f"{folder} holds the record of {record.key!r}")
+    return record
+
+
+def _content_checksum(content: Mapping[str, Any]) -> str:
+    return _checksum(json.dumps(content, sort_keys=True).encode())
+
+
+def _checksum(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _history_csv(record: Record) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(_HISTORY_COLUMNS)
+    writer.writerows([row.epoch, row.split, row.metric, repr(row.value)] for row in record.history)
+    return out.getvalue()
+
+
+def _parse_history(data: bytes) -> tuple[HistoryRow, ...]:
+    header, *rows = csv.reader(io.StringIO(data.decode(), newline=""))
+    if header != _HISTORY_COLUMNS:
+        raise ValueError(f"history.csv has the columns {header}")
+    return tuple(HistoryRow(int(e), split, metric, float(v)) for e, split, metric, v in rows)
+
+
+def _npz(arrays: Mapping[str, Any]) -> bytes:
+    import numpy as np
+
+    out = io.BytesIO()
+    np.savez_compressed(out, **arrays)  # numbers only, see Run.save_predictions
+    return out.getvalue()
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename survive a power cut, where folders can be synced (not on Windows)."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,169 @@
+"""One run, from lock to record: reuse it, or train it and keep what came out.
+
+A run's specification goes in; its record comes out, or the reason why there is none. Works the same
+in the pytest process, in a pytest-xdist worker and in a process of the pool.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import Timeout
+
+from pytest_ablation.configuration import plain_values
+from pytest_ablation.errors import Diverged
+from pytest_ablation.journal import Journal
+from pytest_ablation.plan import RunSpec
+from pytest_ablation.record import Record
+from pytest_ablation.run import Run
+from pytest_ablation.store import DamagedRecord, Store
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_SET_BY_US = "_ABLATION_THREADS"
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where and for which session a process trains. ``fresh`` ignores what older sessions kept."""
+
+    store: Path
+    journal: Path
+    session: str
+    fresh: bool
+    device: str
+    device_index: int
+    data_dir: Path | None
+    threads: int
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run has no record: one sentence, and the traceback where there was an exception."""
+
+    message: str
+    details: str = ""
+
+
+class RecordWarning(UserWarning):
+    """A kept record could not be used; its run is trained again."""
+
+
+def usable_record(spec_key: str, place: Workplace) -> Record | None:
+    """The kept record, where there is one that this session may use.
+
+    Warns
+    -----
+    RecordWarning
+        The record is damaged; it will be set aside when its run has been trained again.
+    """
+    store = Store(place.store)
+    try:
+        record = store.read(spec_key)
+    except DamagedRecord as problem:
+        text = f"{problem}; the run is trained again, the damaged record is set aside"
+        Journal(place.journal).tell("damaged", key=spec_key, message=text)
+        warnings.warn(text, RecordWarning, stacklevel=2)
+        return None
+    if record is None or record.session == place.session:
+        return record
+    return None if place.fresh else record
+
+
+def obtain(spec: RunSpec, place: Workplace, *, wait: bool) -> Record | Failure | None:
+    """The record of a run: the kept one, or one trained now under the run's lock.
+
+    Returns None when another process is training it and *wait* is false.
+    """
+    store = Store(place.store)
+    lock = store.lock(spec.key)
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RecordWarning)  # the session has warned already
+            record = usable_record(spec.key, place)
+        return record if record is not None else _train_and_keep(spec, place, store)
+    finally:
+        lock.release()
+
+
+def _train_and_keep(spec: RunSpec, place: Workplace, store: Store) -> Record | Failure:
+    journal = Journal(place.journal)
+    epochs = spec.mode.budget.get("epochs")
+    journal.tell("started", key=spec.key, label=spec.label, seed=spec.seed, epochs=epochs)
+    limit_threads(place.threads)
+    try:
+        record, predictions = _train(spec, place, journal)
+        store.write(record, predictions)
+    except (Exception, SystemExit) as error:
+        failure = Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
+        journal.tell("failed", key=spec.key, message=failure.message)
+        return failure
+    journal.tell("finished", key=spec.key, status=record.status, seconds=record.cost.train_seconds)
+    return record
+
+
+def _train(spec: RunSpec, place: Workplace, journal: Journal) -> tuple[Record, dict]:
+    def on_log(epoch: int, split: str, values: Mapping[str, float]) -> None:
+        losses = [value for name, value in values.items() if "loss" in name]
+        journal.tell("epoch", key=spec.key, epoch=epoch, loss=losses[0] if losses else None)
+
+    run = Run(
+        seed=spec.seed,
+        mode=spec.mode,
+        device=place.device,
+        device_index=place.device_index,
+        data_dir=place.data_dir,
+        cache_dir=Store(place.store).cache,
+        on_log=on_log,
+    )
+    metrics: Mapping[str, float] = {}
+    diverged = None
+    try:
+        metrics = spec.train(spec.config, run)
+    except Diverged as error:
+        diverged = error
+    if not isinstance(metrics, Mapping):
+        raise TypeError(
+            f"a training function returns {{metric: value}}, found {type(metrics).__name__}: "
+            f"{metrics!r:.80}"
+        )
+    record = run.finish(
+        metrics,
+        key=spec.key,
+        mode_name=spec.mode_name,
+        config=plain_values(spec.config),
+        session=place.session,
+        diverged=diverged,
+    )
+    return record, run.predictions
+
+
+def limit_threads(count: int) -> None:
+    """Let numerical libraries in this process use *count* threads, so that N processes share.
+
+    Libraries that are not loaded yet read the environment. ``OMP_NUM_THREADS`` as set by the user
+    stands.
+    """
+    if "OMP_NUM_THREADS" in os.environ and _SET_BY_US not in os.environ:
+        return
+    if os.environ.get(_SET_BY_US) == f"{os.getpid()}:{count}":
+        return
+    os.environ[_SET_BY_US] = f"{os.getpid()}:{count}"
+    for variable in _THREAD_VARIABLES:
+        os.environ[variable] = str(count)
+    if "numpy" in sys.modules:  # its BLAS is loaded and has read the environment already
+        from threadpoolctl import threadpool_limits
+
+        threadpool_limits(count)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(count)
