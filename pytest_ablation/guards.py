@@ -1,0 +1,144 @@
+"""The guards: did an ablation change anything, and is its comparison fair?
+
+Records of a variant and of its baseline go in, by seed; a sentence comes out where something is
+wrong, None where nothing is. Pure functions that never train.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pytest_ablation.plan import RowPlan
+from pytest_ablation.record import FAIRNESS, Record
+
+BySeed = Mapping[int, Record]
+_WORDS = {
+    "train_data": "training data",
+    "evaluation_data": "evaluation data",
+    "batch_order": "batch order",
+    "steps": "number of steps",
+    "device": "device",
+}
+
+
+def no_effect(row: RowPlan, variant: BySeed, baseline: BySeed, *, train: str) -> str | None:
+    """Why the variant counts as having changed nothing: it is bit-identical for every seed.
+
+    Parameters
+    ----------
+    row : the variant's plan (its changed fields)
+    variant, baseline : finished records by seed
+    train : the training function's name, for the message
+    """
+    seeds = sorted(set(variant) & set(baseline))
+    if not seeds or not all(identical(variant[seed], baseline[seed]) for seed in seeds):
+        return None
+    changes = ", ".join(f"{f}={new!r} instead of {old!r}" for f, (old, new) in row.changes.items())
+    same = _what_is_identical(variant[seeds[0]], baseline[seeds[0]])
+    return (
+        f"{row.name} changed nothing: with {changes}, {same} are bit-identical to those of "
+        f"{row.baseline} for every seed ({_listed(seeds)}). {_hint(row, variant, train)}"
+    )
+
+
+def identical(one: Record, other: Record) -> bool:
+    """Whether two runs came out the same, bit for bit, as far as they told.
+
+    Metrics and loss history must agree, and the predictions, or the final weights where not both
+    kept predictions.
+    """
+    if dict(one.metrics) != dict(other.metrics) or not _agree("loss_history", one, other):
+        return False
+    if _both_told("predictions", one, other):
+        return _agree("predictions", one, other)
+    return _agree("weights", one, other)
+
+
+def unfair(row: RowPlan, variant: BySeed, baseline: BySeed) -> str | None:
+    """What differs between the runs that should not, and was not declared by the variant."""
+    findings = []
+    for seed in sorted(set(variant) & set(baseline)):
+        differing = [
+            _difference(name, variant[seed], baseline[seed])
+            for name in FAIRNESS
+            if name not in row.allow_different and _differs(name, variant[seed], baseline[seed])
+        ]
+        if differing:
+            findings.append(f"seed {seed}: {', '.join(differing)}")
+    if not findings:
+        return None
+    return (
+        f"{row.name} is not comparable with {row.baseline}: {'; '.join(findings)}. Make them "
+        f"equal, or, where the variant is about that, declare it: "
+        f"Variant({row.name!r}, ..., allow_different=[...])"
+    )
+
+
+def unfair_seed(row: RowPlan, variant: Record, baseline: Record) -> bool:
+    """Whether this one pair of runs differs in something undeclared."""
+    return unfair(row, {0: variant}, {0: baseline}) is not None
+
+
+def _differs(name: str, one: Record, other: Record) -> bool:
+    values = one.fingerprints.get(name), other.fingerprints.get(name)
+    return None not in values and values[0] != values[1]
+
+
+def _difference(name: str, variant: Record, baseline: Record) -> str:
+    if name in ("steps", "device"):  # digests say nothing to a reader, these do
+        values = variant.fingerprints[name], baseline.fingerprints[name]
+        return f"{_WORDS[name]} ({values[0]} against {values[1]})"
+    return _WORDS[name]
+
+
+def _both_told(name: str, one: Record, other: Record) -> bool:
+    return None not in (one.outcome.get(name), other.outcome.get(name))
+
+
+def _agree(name: str, one: Record, other: Record) -> bool:
+    return one.outcome.get(name) == other.outcome.get(name) or not _both_told(name, one, other)
+
+
+def _what_is_identical(one: Record, other: Record) -> str:
+    names = {"loss_history": "loss history", "predictions": "predictions", "weights": "weights"}
+    told = [word for name, word in names.items() if _both_told(name, one, other)
+            and _agree(name, one, other)]  # fmt: skip
+    return ", ".join(["metrics", *told[:-1]]) + f" and {told[-1]}" if told else "metrics"
+
+
+def _hint(row: RowPlan, variant: BySeed, train: str) -> str:
+    """The likeliest reason, and what to do."""
+    hints = [_limit_hint(field, new, variant) for field, (_, new) in row.changes.items()]
+    hints += [
+        f"The training code never reads {field!r}: use it in {train}." for field in row.unread
+    ]
+    found = [hint for hint in hints if hint]
+    if found:
+        return " ".join(found)
+    if not any(record.outcome.get("predictions") or record.outcome.get("weights")
+               or record.history for record in variant.values()):  # fmt: skip
+        return (
+            f"Only metrics are known of these runs; if they agree by chance, let {train} call "
+            f"run.save_predictions or run.log, which tells them apart."
+        )
+    fields = " and ".join(repr(field) for field in row.changes)
+    return f"Check that {train} really uses {fields} on the way to its result."
+
+
+def _limit_hint(field: str, value: Any, variant: BySeed) -> str | None:
+    limits = [record.limits[field] for record in variant.values() if field in record.limits]
+    if not limits:
+        return None
+    largest = max(limit.largest_seen for limit in limits)
+    count = sum(limit.comparisons for limit in limits)
+    if largest > limits[0].limit:
+        return None
+    return (
+        f"The threshold {field}={value!r} was never reached: the largest value seen was "
+        f"{largest:.4g} in {count:,} steps; choose one below that."
+    )
+
+
+def _listed(seeds: list[int]) -> str:
+    return ", ".join(map(str, seeds))

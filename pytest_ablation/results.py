@@ -1,0 +1,203 @@
+"""From plan and records to results: statuses, means, deltas, verdicts. Pure; never trains.
+
+The same functions serve a running case (its own row) and the report (all rows), so a case and the
+table can never disagree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+
+from pytest_ablation import guards
+from pytest_ablation.plan import RowPlan, StudyPlan
+from pytest_ablation.record import Record
+from pytest_ablation.statistics import Delta, mean, paired_delta, standard_deviation
+
+#: From the mildest to the gravest.
+STATUSES = ("ok", "no_effect", "unfair", "diverged", "missing", "failed")
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One seed of a row: its record, if there is one, and what became of it."""
+
+    seed: int
+    key: str
+    status: str
+    message: str
+    record: Record | None
+
+
+@dataclass(frozen=True)
+class MetricResult:
+    """One metric of a row over its finished seeds; ``delta`` is None for a baseline row."""
+
+    n_seeds: int
+    mean: float | None
+    std: float | None
+    baseline_mean: float | None
+    delta: Delta | None
+
+    @property
+    def delta_percent(self) -> float | None:
+        """The change relative to the baseline's mean over the same seeds, in percent."""
+        if self.delta is None or not self.baseline_mean:
+            return None
+        return 100 * self.delta.value / self.baseline_mean
+
+
+@dataclass(frozen=True)
+class RowResult:
+    """One row of a study: status, the reason where it is not ok, and numbers by metric."""
+
+    plan: RowPlan
+    status: str
+    message: str
+    same_as: str
+    runs: tuple[RunResult, ...]
+    metrics: Mapping[str, MetricResult]
+
+    @property
+    def name(self) -> str:
+        return self.plan.name
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    plan: StudyPlan
+    rows: tuple[RowResult, ...]
+
+    def row(self, name: str) -> RowResult:
+        return next(row for row in self.rows if row.name == name)
+
+
+def study_result(
+    plan: StudyPlan,
+    records: Mapping[str, Record],
+    failures: Mapping[str, str],
+    lost: Collection[str] = (),
+) -> StudyResult:
+    """The result of one study.
+
+    Parameters
+    ----------
+    plan : StudyPlan
+    records : key to record, finished or diverged
+    failures : key to the reason why that run has no record
+    lost : keys of runs whose training began and never ended
+    """
+    runs = {row.name: _run_results(plan, row, records, failures, lost) for row in plan.rows}
+    return StudyResult(plan, tuple(_row_result(plan, row, runs) for row in plan.rows))
+
+
+def _run_results(
+    plan: StudyPlan,
+    row: RowPlan,
+    records: Mapping[str, Record],
+    failures: Mapping[str, str],
+    lost: Collection[str],
+) -> tuple[RunResult, ...]:
+    results = []
+    for seed, key in row.keys.items():
+        record = records.get(key)
+        if record is not None:
+            status, message = record.status, record.message
+            absent = [name for name in plan.metrics if record.ok and name not in record.metrics]
+            if absent:
+                status = "failed"
+                message = (
+                    f"{plan.train} returned no metric {absent[0]!r}, only "
+                    f"{', '.join(sorted(record.metrics)) or 'nothing'}"
+                )
+        elif key in failures:
+            status, message = "failed", failures[key]
+        else:
+            status, message = "missing", "it was never trained"
+            if key in lost:
+                message = "its training began and never ended (interrupted, or the process died)"
+        results.append(RunResult(seed, key, status, message, record))
+    return tuple(results)
+
+
+def _row_result(
+    plan: StudyPlan, row: RowPlan, runs: Mapping[str, tuple[RunResult, ...]]
+) -> RowResult:
+    own = runs[row.name]
+    base = runs[row.baseline] if row.baseline is not None else ()
+    status, message = _status(plan, row, own, base)
+    return RowResult(
+        plan=row,
+        status=status,
+        message=message,
+        same_as=plan.same_as(row),
+        runs=tuple(_with_pair_status(row, run, base, status) for run in own),
+        metrics={
+            name: _metric_result(name, own, base, plan.margin, status) for name in plan.metrics
+        },
+    )
+
+
+def _status(
+    plan: StudyPlan, row: RowPlan, own: tuple[RunResult, ...], base: tuple[RunResult, ...]
+) -> tuple[str, str]:
+    """The gravest status that applies to the row, and all that is to be said about it."""
+    if plan.error and not row.keys:
+        return "failed", plan.error
+    troubled = [(row.name, run) for run in own if run.status != "ok"]
+    troubled += [(f"its baseline {row.baseline}", run) for run in base if run.status != "ok"]
+    if troubled:
+        gravest = max((run.status for _, run in troubled), key=STATUSES.index)
+        parts = [f"{name}, seed {run.seed}: {run.status}: {run.message}" for name, run in troubled]
+        return gravest, "\n".join(parts)
+    if row.baseline is None:
+        return "ok", ""
+    variant, baseline = _records(own), _records(base)
+    unfair = guards.unfair(row, variant, baseline)
+    if unfair is not None:
+        return "unfair", unfair
+    no_effect = guards.no_effect(row, variant, baseline, train=plan.train)
+    return ("no_effect", no_effect) if no_effect is not None else ("ok", "")
+
+
+def _with_pair_status(
+    row: RowPlan, run: RunResult, base: tuple[RunResult, ...], row_status: str
+) -> RunResult:
+    """The run with the status of its pair, where the run itself is ok and its pair is not."""
+    pair = next((other for other in base if other.seed == run.seed), None)
+    if run.status != "ok" or pair is None or pair.status != "ok":
+        return run
+    if row_status == "no_effect":
+        return replace(run, status="no_effect")
+    if guards.unfair_seed(row, run.record, pair.record):
+        return replace(run, status="unfair")
+    return run
+
+
+def _metric_result(
+    name: str,
+    own: tuple[RunResult, ...],
+    base: tuple[RunResult, ...],
+    margin: float,
+    status: str,
+) -> MetricResult:
+    values, baseline = _values(name, own), _values(name, base)
+    delta = paired_delta(values, baseline, margin=margin)
+    if delta is not None and status != "ok":  # numbers to look at, but no claim
+        delta = replace(delta, verdict=None)
+    shared = [baseline[seed] for seed in sorted(set(values) & set(baseline))]
+    return MetricResult(
+        n_seeds=len(values),
+        mean=mean(list(values.values())),
+        std=standard_deviation(list(values.values())),
+        baseline_mean=mean(shared),
+        delta=delta,
+    )
+
+
+def _records(runs: tuple[RunResult, ...]) -> dict[int, Record]:
+    return {run.seed: run.record for run in runs if run.status == "ok"}
+
+
+def _values(name: str, runs: tuple[RunResult, ...]) -> dict[int, float]:
+    return {seed: record.metrics[name] for seed, record in _records(runs).items()}
