@@ -1,0 +1,93 @@
+"""What a test function holds as ``ablation``: it runs its case and asks for deltas."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_ablation.configuration import did_you_mean
+from pytest_ablation.errors import UnknownName
+from pytest_ablation.results import MetricResult, RowResult
+
+if TYPE_CHECKING:
+    from pytest_ablation.session import AblationSession
+    from pytest_ablation.statistics import Delta
+    from pytest_ablation.study import CaseSpec
+
+
+class Ablation:
+    """One case: a variant of a study in a mode, compared with its baseline.
+
+    The ``ablation`` fixture of a test function that is decorated with ``@study.cases``.
+    """
+
+    def __init__(self, session: AblationSession, case: CaseSpec) -> None:
+        self._session = session
+        self._case = case
+        self._result: RowResult | None = None
+
+    @property
+    def study(self) -> str:
+        return self._case.study.name
+
+    @property
+    def variant(self) -> str:
+        return self._case.variant
+
+    @property
+    def mode(self) -> str:
+        return self._case.mode
+
+    @property
+    def config(self) -> Any:
+        """The variant's resolved configuration."""
+        return self._case.study.configuration(self._case.variant)
+
+    def run(self) -> RowResult:
+        """Train this variant's seeds, then the baseline's if they are not there yet.
+
+        Fails the case, with the reason, when a run failed or diverged, when the comparison is
+        unfair, or when the variant turns out to have changed nothing. Calling it again is free.
+        """
+        __tracebackhide__ = True
+        if self._result is None:
+            self._result = self._session.run_case(self._case)
+        if self._result.status != "ok":
+            pytest.fail(self._failure_text(self._result), pytrace=False)
+        return self._result
+
+    def metric(self, name: str) -> MetricResult:
+        """Mean and spread over the seeds, for this variant and its baseline.
+
+        Raises
+        ------
+        UnknownName
+            The study reports no such metric; the message has the nearest names.
+        """
+        __tracebackhide__ = True
+        if name not in self._case.study.metrics:
+            raise UnknownName(
+                f"study {self.study!r} reports no metric {name!r}"
+                f"{did_you_mean(name, self._case.study.metrics)}"
+            )
+        return self.run().metrics[name]
+
+    def delta(self, metric: str) -> Delta:
+        """The change of *metric*, variant minus baseline, paired by seed.
+
+        With one seed its interval is unbounded (``low`` is ``-inf``) and it has no verdict.
+
+        Raises
+        ------
+        UnknownName
+            The study reports no such metric.
+        """
+        __tracebackhide__ = True
+        return self.metric(metric).delta
+
+    def _failure_text(self, result: RowResult) -> str:
+        text = f"{self.study}, {self.variant} ({self.mode}): {result.status}\n{result.message}"
+        failures = self._session.failures_of(self._case)
+        details = [failure.details for failure in failures if failure.details]
+        return "\n\n".join([text, *details[:1]])  # one traceback says it; the rest are alike

@@ -1,0 +1,190 @@
+"""Progress on the screen: a bar on a terminal, a line per finished run elsewhere.
+
+Events of the session's journal go in, text goes to pytest's own terminal writer, so that nothing
+is torn when pytest writes between. Knows how runs are counted, not how they are trained.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_ablation.journal import Journal
+
+_REDRAW_SECONDS = 0.2
+_QUIET_SECONDS = 30.0  # without a terminal: a sign of life at least this often
+
+
+@dataclass
+class _Running:
+    label: str
+    seed: int
+    epochs: int | None
+    epoch: int = 0
+    loss: float | None = None
+
+    def __str__(self) -> str:
+        text = f"{self.label} seed {self.seed}"
+        if self.epoch:
+            of = f"/{self.epochs}" if self.epochs else ""
+            text += f" epoch {self.epoch}{of}"
+        return text if self.loss is None else f"{text} loss {self.loss:.4g}"
+
+
+class Progress:
+    """Shows which runs are training and how many are done.
+
+    Parameters
+    ----------
+    journal : Journal
+    reporter : pytest's TerminalReporter
+    capture : pytest's capture manager, or None
+    under_xdist : whether the tests run in other processes
+    """
+
+    def __init__(
+        self, journal: Journal, reporter: Any, capture: Any | None, *, under_xdist: bool
+    ) -> None:
+        self._journal = journal
+        self._reporter = reporter
+        self._capture = capture
+        self._under_xdist = under_xdist
+        self._interactive = bool(reporter.isatty and reporter.hasmarkup)
+        self._total = 0
+        self._done: set[str] = set()
+        self._running: dict[str, _Running] = {}
+        self._bar_shown = False
+        self._line_open = False
+        self._last_drawn = self._last_line = time.monotonic()
+        self.lock = threading.RLock()
+
+    def tick(self, total: int) -> None:
+        """Take in what happened, and show it if it is time to.
+
+        Parameters
+        ----------
+        total : number of runs that the session needs
+        """
+        with self.lock:
+            self._total = total
+            for event in self._journal.new_events():
+                self._take(event)
+            now = time.monotonic()
+            if not self._running:
+                return
+            if self._interactive and now - self._last_drawn >= _REDRAW_SECONDS:
+                self._last_drawn = now
+                self._draw_bar()
+            elif not self._interactive and now - self._last_line >= _QUIET_SECONDS:
+                self._write_line("; ".join(map(str, self._running.values())))
+
+    @contextlib.contextmanager
+    def hidden(self, nodeid: str, *, reports: bool) -> Iterator[None]:
+        """Nothing of ours on the screen, and nobody drawing, while pytest writes about a test.
+
+        Parameters
+        ----------
+        nodeid : the test that pytest is about to name
+        reports : whether it writes the outcome (else it announces the test)
+        """
+        with self.lock:
+            self._leave_screen(nodeid, reports)
+            yield
+
+    def clear(self) -> None:
+        """Take the bar off the screen for good."""
+        with self.lock:
+            if self._bar_shown:
+                self._write("\r\x1b[2K")
+            self._bar_shown = False
+
+    def _leave_screen(self, nodeid: str, reports: bool) -> None:
+        """Leave the cursor where pytest's next write continues in good order.
+
+        On its own, without -q, pytest starts a new line before it names a test, but not before the
+        dot of an outcome: there it is made to name the file again. Otherwise it just writes on.
+        """
+        if not (self._bar_shown or self._line_open):
+            return
+        reporter = self._reporter
+        names_tests = reporter.showfspath and not self._under_xdist
+        if self._bar_shown:
+            self._write("\r\x1b[2K\x1b[1A" if names_tests else "\r\x1b[2K")
+        elif not names_tests:
+            self._write("\n")
+        if names_tests and reports and not reporter.showlongtestinfo:
+            reporter.write_fspath_result(nodeid, "")
+        self._bar_shown = self._line_open = False
+
+    def _take(self, event: dict[str, Any]) -> None:
+        kind, key = event["kind"], event.get("key", "")
+        if kind == "started":
+            self._running[key] = _Running(event["label"], event["seed"], event["epochs"])
+        elif kind == "epoch" and key in self._running:
+            running = self._running[key]
+            running.epoch = event["epoch"]
+            running.loss = event["loss"] if event["loss"] is not None else running.loss
+        elif kind == "reused":
+            self._done.add(key)
+        elif kind in ("finished", "failed"):
+            self._done.add(key)
+            running = self._running.pop(key, None)
+            if running is not None and not self._interactive:
+                how = f"{event['seconds']:.1f} s" if kind == "finished" else "failed"
+                how = "diverged" if event.get("status") == "diverged" else how
+                self._write_line(f"{running}, {how}")
+
+    def _write_line(self, text: str) -> None:
+        """A line that stays open: pytest begins its next one itself."""
+        self._last_line = time.monotonic()
+        self._write(f"{self._head()} {text}", on_new_line=True)
+        self._line_open = True
+
+    def _draw_bar(self) -> None:
+        current = list(self._running.values())
+        more = f" (+{len(current) - 1} more)" if len(current) > 1 else ""
+        done = int(20 * len(self._done) / self._total) if self._total else 0
+        text = f"{self._head()} [{'#' * done}{'.' * (20 - done)}] {current[0]}{more}"
+        width = self._reporter._tw.fullwidth - 1
+        self._write(f"\r\x1b[2K{text[:width]}", on_new_line=not self._bar_shown)
+        self._bar_shown = True
+
+    def _head(self) -> str:
+        return f"ablation {len(self._done)}/{self._total}"
+
+    def _write(self, text: str, *, on_new_line: bool = False) -> None:
+        suspended = (
+            self._capture.global_and_fixture_disabled()
+            if self._capture is not None
+            else contextlib.nullcontext()
+        )
+        reporter = self._reporter
+        with suspended:
+            if on_new_line and (self._line_open or reporter._tw.width_of_current_line):
+                reporter.write("\n")
+                reporter.currentfspath = None  # what ensure_newline does, which skips dots of -n
+            reporter.write(text, flush=True)
+
+
+class ProgressThread:
+    """Ticks from a thread, for the controller of pytest-xdist, which trains nothing itself."""
+
+    def __init__(self, progress: Progress, total: Any) -> None:
+        self._progress = progress
+        self._total = total
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._loop, daemon=True)
+        self._thread.start()
+
+    def _loop(self) -> None:
+        while not self._stop.wait(_REDRAW_SECONDS):
+            self._progress.tick(self._total())
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._progress.clear()

@@ -1,0 +1,331 @@
+"""One pytest session's ablation work: plan, runs, results, files. The hooks only call it.
+
+Selected cases go in; report files and an exit verdict come out. In a session under pytest-xdist
+each worker has one of these, which trains, and the controller has one, which writes the reports
+from the plan and the store, so that a crashed worker takes no result with it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_ablation.errors import AblationError
+from pytest_ablation.journal import Journal
+from pytest_ablation.options import Options
+from pytest_ablation.plan import Plan, RunSpec, StudyPlan, make_plan
+from pytest_ablation.record import Record
+from pytest_ablation.report import SessionFacts, markdown
+from pytest_ablation.results import RowResult, StudyResult, study_result
+from pytest_ablation.store import DamagedRecord, Store
+from pytest_ablation.training import Failure, Workplace, usable_record
+
+if TYPE_CHECKING:
+    from pytest_ablation.executors import Executor
+    from pytest_ablation.study import CaseSpec
+
+_STALE_SESSION_SECONDS = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Which of the processes that run tests this one is (pytest-xdist); 0 of 1 without ``-n``."""
+
+    index: int = 0
+    count: int = 1
+
+
+@dataclass
+class Finished:
+    """What the session came to, for the terminal and the exit status."""
+
+    results: list[StudyResult] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    trained: int = 0
+    reused: int = 0
+
+
+class AblationSession:
+    """State of one process of one session.
+
+    Parameters
+    ----------
+    options : Options
+    uid : str, the session's id, shared by all its processes
+    worker : Worker
+    """
+
+    def __init__(self, options: Options, uid: str | None = None, worker: Worker | None = None):
+        self.options = options
+        self.uid = uid or uuid.uuid4().hex
+        self.worker = worker or Worker()
+        self.store = Store(options.store_dir)
+        self.folder = self.store.sessions / self.uid
+        self.journal = Journal(self.folder / "journal")
+        self.plan: Plan | None = None
+        self.tick: Callable[[], None] = lambda: None
+        self._specs: dict[str, RunSpec] = {}
+        self._outcomes: dict[str, Record | Failure] = {}
+        self._executor: Executor | None = None
+
+    def read_plan(self) -> Plan | None:
+        """The plan that this process made or that another one has written, if there is one yet."""
+        if self.plan is None:
+            self.plan = Plan.read(self.folder / "plan.json")
+        return self.plan
+
+    def total_runs(self) -> int:
+        return len(self.plan.keys) if self.plan is not None else 0
+
+    # --- before the first case ---------------------------------------------------------------
+
+    def collected(self, cases: Iterable[tuple[str, CaseSpec]]) -> None:
+        """Plan the selected cases, and make sure that results can be kept and written.
+
+        Raises
+        ------
+        AblationError
+            The store or the report folder cannot be written, or two studies share a name.
+        """
+        cases = list(cases)
+        if not cases:
+            return
+        try:
+            self.store.prepare()
+        except OSError as error:
+            raise AblationError(
+                f"the store {self.store.root} cannot be written ({error}): choose another one "
+                f"with --ablation-store=DIR"
+            ) from error
+        for mode in sorted({case.mode for _, case in cases}):
+            _check_writable(self.options.report_dir / mode)
+        self._remove_stale_sessions()
+        self.plan, self._specs = make_plan(
+            self.uid,
+            cases,
+            seeds=self.options.seeds,
+            device=self.options.device,
+            data_dir=self.options.data_dir,
+        )
+        self.plan.write(self.folder / "plan.json")
+
+    def _remove_stale_sessions(self) -> None:
+        for folder in self.store.sessions.iterdir():
+            if time.time() - folder.stat().st_mtime > _STALE_SESSION_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    # --- during a case -----------------------------------------------------------------------
+
+    def run_case(self, case: CaseSpec) -> RowResult:
+        """Train or reuse the runs of a variant and of its baseline, and compare them."""
+        plan = self.plan.study(case.study.name, case.mode)
+        row = plan.row(case.variant)
+        own = list(row.keys.values())
+        base = list(plan.row(row.baseline).keys.values())
+        self._obtain([*own, *base])
+        return self._result(plan).row(case.variant)
+
+    def failures_of(self, case: CaseSpec) -> list[Failure]:
+        """The failures among the runs of a variant and of its baseline, in this process."""
+        plan = self.plan.study(case.study.name, case.mode)
+        row = plan.row(case.variant)
+        keys = [*row.keys.values(), *plan.row(row.baseline).keys.values()]
+        outcomes = [self._outcomes.get(key) for key in keys]
+        return [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+
+    def _result(self, plan: StudyPlan) -> StudyResult:
+        records = {k: o for k, o in self._outcomes.items() if isinstance(o, Record)}
+        failures = {k: o.message for k, o in self._outcomes.items() if isinstance(o, Failure)}
+        return study_result(plan, records, failures)
+
+    def _obtain(self, keys: Sequence[str]) -> None:
+        unknown = [key for key in dict.fromkeys(keys) if key not in self._outcomes]
+        place = self._workplace()
+        for key in unknown:
+            record = usable_record(key, place)
+            if record is not None:
+                self._outcomes[key] = record
+                if record.session != self.uid:
+                    self.journal.tell("reused", key=key)
+        wanted = [self._specs[key] for key in unknown if key not in self._outcomes]
+        if wanted:
+            self._outcomes.update(self._the_executor(place).collect(wanted, self.tick))
+            self.tick()
+
+    def _the_executor(self, place: Workplace) -> Executor:
+        if self._executor is None:
+            from pytest_ablation.executors import InlineExecutor, PoolExecutor
+
+            jobs = self._jobs()
+            if jobs == 1:
+                self._executor = InlineExecutor(place)
+            else:
+                self._executor = PoolExecutor(place, jobs, self._still_needed(place))
+        return self._executor
+
+    def _still_needed(self, place: Workplace) -> list[RunSpec]:
+        """What the pool may train ahead: all of it here, but under ``-n`` only the case at hand."""
+        if self.worker.count > 1:
+            return []
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a damaged record is warned of by its own case
+            return [s for key, s in self._specs.items() if usable_record(key, place) is None]
+
+    def _workplace(self) -> Workplace:
+        return Workplace(
+            store=self.store.root,
+            journal=self.journal.folder,
+            session=self.uid,
+            fresh=self.options.fresh,
+            device=self.options.device,
+            device_index=self.worker.index * self._jobs(),
+            data_dir=self.options.data_dir,
+            threads=max(1, self._cores() // self._jobs()),
+        )
+
+    def _cores(self) -> int:
+        """This process's share of the cores."""
+        from joblib import cpu_count  # knows about affinity and container limits
+
+        return max(1, cpu_count() // self.worker.count)
+
+    def _jobs(self) -> int:
+        """How many processes train at once: one per core, on a GPU one per GPU."""
+        if self.options.jobs:
+            return self.options.jobs
+        gpus = _visible_gpus() if self.options.device in ("auto", "cuda") else 0
+        if gpus or self.options.device.startswith("cuda:"):
+            return max(1, max(1, gpus) // self.worker.count)
+        return self._cores()
+
+    # --- after the last case -----------------------------------------------------------------
+
+    def close(self) -> None:
+        """Stop training; called in every process, also after Ctrl-C."""
+        if self._executor is not None:
+            self._executor.close()
+
+    def finish(self, outcomes: dict[str, str]) -> Finished:
+        """Write the reports from the plan and the store.
+
+        Parameters
+        ----------
+        outcomes : node id to "passed", "failed" or "skipped", as far as reports arrived
+        """
+        plan = self.read_plan()
+        finished = Finished()
+        if plan is None:
+            return finished
+        records, failures, lost = self._read_back(plan)
+        finished.results = [study_result(s, records, failures, lost) for s in plan.studies]
+        finished.trained = sum(record.session == self.uid for record in records.values())
+        finished.reused = len(records) - finished.trained
+        finished.errors = _vanished(plan, finished.results, outcomes)
+        for mode in dict.fromkeys(study.mode for study in plan.studies):
+            try:
+                finished.files.append(self._write_reports(mode, finished))
+            except OSError as error:
+                finished.errors.append(
+                    f"the reports could not be written: {error}; the runs are kept in "
+                    f"{self.store.root}: run again with --ablation-report=DIR"
+                )
+        shutil.rmtree(self.folder, ignore_errors=True)
+        return finished
+
+    def _read_back(self, plan: Plan) -> tuple[dict[str, Record], dict[str, str], set[str]]:
+        """Records by key from the store; why others failed; which began and never ended."""
+        records, failures = {}, {}
+        for event in self.journal.all_events("failed"):
+            failures[event["key"]] = event["message"]
+        for key in plan.keys:
+            try:
+                record = self.store.read(key)
+            except DamagedRecord as problem:
+                failures[key] = str(problem)
+                continue
+            if record is not None and (not self.options.fresh or record.session == self.uid):
+                records[key] = record
+        started = {event["key"] for event in self.journal.all_events("started")}
+        return records, failures, started - set(records) - set(failures)
+
+    def _write_reports(self, mode: str, finished: Finished) -> Path:
+        from pytest_ablation.tables import history_table, runs_table, summary_table, to_csv
+
+        results = [result for result in finished.results if result.plan.mode == mode]
+        records = [run.record for s in results for row in s.rows for run in row.runs if run.record]
+        keys = {record.key: record.session == self.uid for record in records}
+        facts = SessionFacts(
+            mode=mode,
+            runs=len({run.key for s in results for row in s.rows for run in row.runs}),
+            trained=sum(keys.values()),
+            reused=len(keys) - sum(keys.values()),
+            warnings=tuple(event["message"] for event in self.journal.all_events("damaged")),
+            store=str(self.store.root),
+        )
+        text = markdown(results, facts)
+        folder = self.options.report_dir / mode
+        folder.mkdir(parents=True, exist_ok=True)
+        _replace(folder / "runs.csv", to_csv(runs_table(results, self.uid)))
+        _replace(folder / "summary.csv", to_csv(summary_table(results)))
+        _replace(folder / "history.csv", to_csv(history_table(results)))
+        _replace(folder / "report.md", text)
+        _append_to_step_summary(text)
+        return folder
+
+
+def _vanished(plan: Plan, results: Sequence[StudyResult], outcomes: dict[str, str]) -> list[str]:
+    """Cases that look fine to pytest but have no result: they must not pass unseen."""
+    errors = []
+    by_name = {(result.plan.name, result.plan.mode): result for result in results}
+    for node, (study, mode, variant) in plan.cases.items():
+        row = by_name[study, mode].row(variant)
+        if outcomes.get(node) == "passed" and row.status in ("missing", "failed"):
+            errors.append(
+                f"{node} passed, but its result is {row.status}: {row.message}; a case must call "
+                f"ablation.run()"
+            )
+    return errors
+
+
+def _check_writable(folder: Path) -> None:
+    probe = folder / f".writable-{uuid.uuid4().hex}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise AblationError(
+            f"the report folder {folder} cannot be written ({error}): choose another one with "
+            f"--ablation-report=DIR"
+        ) from error
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write whole or not at all, so that a reader never sees half a table."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8", newline="")
+    os.replace(temporary, path)
+
+
+def _append_to_step_summary(text: str) -> None:
+    """GitHub Actions shows this file on the page of the run (docs: "job summaries")."""
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if path:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(text)
+
+
+def _visible_gpus() -> int:
+    """How many NVIDIA GPUs this process may use, found without importing torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([name for name in visible.split(",") if name.strip() not in ("", "-1")])
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))

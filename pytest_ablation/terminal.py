@@ -1,0 +1,73 @@
+"""The summary at the end of pytest's output: one table per study, readable at 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pytest_ablation.report import by_delta, problems
+from pytest_ablation.results import RowResult, StudyResult
+
+if TYPE_CHECKING:
+    from pytest_ablation.session import Finished
+
+_NAME_WIDTH = 24
+
+
+def study_lines(study: StudyResult) -> list[str]:
+    """A study's table as lines: the leading metric, deltas with intervals, verdicts."""
+    metric = study.plan.metrics[0]
+    name = f"{study.plan.name} ({study.plan.mode}), {metric}"
+    header = f"  {'variant':{_NAME_WIDTH}} {'mean':>6}  {'delta':>7}  {'95 % interval':16}  verdict"
+    return [name, header, *(_row_line(row, metric) for row in by_delta(study))]
+
+
+def problem_lines(rows: Sequence[tuple[StudyResult, RowResult]]) -> list[str]:
+    """What went wrong, each row's message under its name."""
+    lines = []
+    for study, row in rows:
+        lines.append(f"{row.status}: {study.plan.name} ({study.plan.mode}) {row.name}")
+        lines += [f"  {line}" for line in row.message.splitlines()]
+    return lines
+
+
+def _row_line(row: RowResult, metric: str) -> str:
+    result = row.metrics[metric]
+    delta = result.delta
+    mean = f"{result.mean:.4f}" if result.mean is not None else ""
+    change = f"{delta.value:+.4f}" if delta is not None else ""
+    interval = ""
+    if delta is not None and delta.p_value is not None:
+        interval = f"{delta.low:+.4f} {delta.high:+.4f}"
+    name = row.name if len(row.name) <= _NAME_WIDTH else row.name[: _NAME_WIDTH - 2] + ".."
+    line = f"  {name:{_NAME_WIDTH}} {mean:>6}  {change:>7}  {interval:16}  {_outcome(row, metric)}"
+    return line.rstrip()
+
+
+def _outcome(row: RowResult, metric: str) -> str:
+    if row.status != "ok":
+        return row.status.upper()
+    delta = row.metrics[metric].delta
+    if row.plan.baseline is None:
+        return "(baseline)"
+    if delta is None or delta.verdict is None:
+        return "-"
+    return {"no_detectable_change": "no change"}.get(delta.verdict, delta.verdict)
+
+
+def summary_lines(finished: Finished) -> list[tuple[str, str]]:
+    """Lines with their markup ("title", a colour name, or "") for pytest's terminal writer."""
+    if not finished.results:
+        return []
+    lines = [("ablation", "title")]
+    for study in finished.results:
+        lines += [(line, "") for line in study_lines(study)]
+    lines += [(line, "red") for line in problem_lines(problems(finished.results))]
+    lines += [(error, "red") for error in finished.errors]
+    total = len({run.key for s in finished.results for row in s.rows for run in row.runs})
+    counts = f"{total} runs: {finished.trained} trained, {finished.reused} reused"
+    return [
+        *lines,
+        (counts, ""),
+        *((f"report: {folder}/report.md", "") for folder in finished.files),
+    ]

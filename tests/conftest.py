@@ -1,0 +1,91 @@
+"""What the tests of the plugin share: a small project, run by pytest inside the test."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+STUDY = """
+from pytest_ablation import Mode, Study, Variant
+from softmax import BASELINE, train
+
+study = Study(
+    "softmax",
+    train=train,
+    baseline=BASELINE,
+    variants=[{variants}],
+    metrics=["top1", "top2"],
+    quick=Mode(seeds=3, epochs=2),
+    full=Mode(seeds=4, epochs=4),
+    {more}
+)
+
+@study.cases
+def test_softmax(ablation):
+    {test}
+"""
+
+
+class Project:
+    """A folder with a study over ``tests/studies/softmax.py``, and pytest to run it."""
+
+    def __init__(self, pytester: pytest.Pytester) -> None:
+        self.pytester = pytester
+        self.path = pytester.path
+        shutil.copy(ROOT / "tests" / "studies" / "softmax.py", self.path / "softmax.py")
+        pytester.makeini("[pytest]\nstrict_markers = true\n")
+        pytester.makeconftest('pytest_plugins = ["pytest_ablation.plugin"]\n')
+
+    def write_study(
+        self,
+        variants: str,
+        *,
+        more: str = "",
+        test: str = "ablation.run()",
+        name: str = "test_softmax.py",
+    ) -> None:
+        """Write a study module with these variants (source text)."""
+        (self.path / name).write_text(STUDY.format(variants=variants, more=more, test=test))
+
+    def run(self, *args: object, jobs: int | None = 1) -> pytest.RunResult:
+        """Run pytest as a user would, in a process of its own."""
+        jobs_option = [] if jobs is None else [f"--ablation-jobs={jobs}"]
+        return self.pytester.runpytest_subprocess(*jobs_option, *map(str, args))
+
+    def rows(self, table: str = "summary", mode: str = "quick") -> list[dict[str, str]]:
+        """The rows of a report table."""
+        with open(self.path / "reports" / mode / f"{table}.csv", newline="") as file:
+            return list(csv.DictReader(file))
+
+    def row(self, variant: str, metric: str = "top1") -> dict[str, str]:
+        """A row of the summary."""
+        found = [r for r in self.rows() if (r["variant"], r["metric"]) == (variant, metric)]
+        assert len(found) == 1, f"{len(found)} rows for {variant} {metric}"
+        return found[0]
+
+    def report(self, mode: str = "quick") -> str:
+        return (self.path / "reports" / mode / "report.md").read_text()
+
+    def summary_bytes(self, mode: str = "quick") -> bytes:
+        return (self.path / "reports" / mode / "summary.csv").read_bytes()
+
+    def records(self) -> dict[str, dict]:
+        """Key to content of every ``record.json`` in the store."""
+        files = (self.path / ".ablation" / "runs").glob("*/record.json")
+        return {file.parent.name: json.loads(file.read_text()) for file in files}
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A project of its own for this test, with the plugin from this checkout."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("COLUMNS", "80")
+    for name in ("ABLATION_DATA", "GITHUB_STEP_SUMMARY", "PYTEST_ADDOPTS", "CI"):
+        monkeypatch.delenv(name, raising=False)
+    return Project(pytester)
