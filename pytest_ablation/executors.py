@@ -54,7 +54,7 @@ class InlineExecutor:
             busy = []
             for spec in waiting:
                 tick()
-                outcome = obtain(spec, self._place, wait=False)
+                outcome = obtain(spec, self._place, tick)
                 if outcome is None:
                     busy.append(spec)
                 else:
@@ -219,4 +219,4 @@ def _child_main(connection: Any, place: Workplace) -> None:
         except Exception:  # its module cannot be imported here
             connection.send(_Unloadable())
             continue
-        connection.send(obtain(spec, place, wait=False))
+        connection.send(obtain(spec, place))

@@ -98,7 +98,7 @@ class Plan:
         """The plan at *path*, or None if no process got as far as writing one."""
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         studies = tuple(_study_from_json(study) for study in content["studies"])
         return cls(content["session"], studies, content["cases"])

@@ -87,6 +87,7 @@ class AblationHooks:
             self.session.collected(cases)
         except AblationError as error:
             if not self.is_worker:
+                self.session = None
                 raise pytest.UsageError(str(error)) from error
             self.setup_error = str(error)  # a worker's usage error would be lost; its cases say it
         if not self.is_worker:
@@ -127,7 +128,7 @@ class AblationHooks:
     def pytest_runtest_makereport(self, item: pytest.Item) -> Iterator[None]:
         """Make the properties of a case plain: execnet carries nothing else, and loses tests."""
         report = yield
-        if self.is_worker:
+        if self.is_worker and self.session is not None:
             report.user_properties = [(str(k), _plain(v)) for k, v in report.user_properties]
         return report
 
@@ -201,6 +202,7 @@ class AblationHooks:
         self._progress = Progress(self.session.journal, reporter, capture, under_xdist=under_xdist)
         session, progress = self.session, self._progress
         session.tick = lambda: progress.tick(session.total_runs())
+        session.pause = progress.pause
 
     def _without_progress(self, nodeid: str, *, reports: bool) -> Iterator[Any]:
         if self._progress is None:
@@ -213,8 +215,7 @@ class AblationHooks:
         if exitstatus == pytest.ExitCode.OK and self._expected and self.finished.results:
             names = "\n".join(f"  {node}" for node in self._expected)
             self.finished.errors.append(
-                f"{len(self._expected)} collected tests never reported (did a worker die?):\n"
-                f"{names}"
+                f"collected but never reported (did a worker die?):\n{names}"
             )
 
 

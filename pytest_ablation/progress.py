@@ -7,6 +7,7 @@ is torn when pytest writes between. Knows how runs are counted, not how they are
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -53,12 +54,14 @@ class Progress:
         self._reporter = reporter
         self._capture = capture
         self._under_xdist = under_xdist
-        self._interactive = bool(reporter.isatty and reporter.hasmarkup)
+        plain = os.environ.get("TERM") == "dumb" or bool(os.environ.get("CI"))
+        self._interactive = bool(reporter.isatty) and not plain
         self._total = 0
         self._done: set[str] = set()
         self._running: dict[str, _Running] = {}
         self._bar_shown = False
         self._line_open = False
+        self._file_unnamed = False  # pytest's line with the file's name was left behind
         self._last_drawn = self._last_line = time.monotonic()
         self.lock = threading.RLock()
 
@@ -102,23 +105,35 @@ class Progress:
                 self._write("\r\x1b[2K")
             self._bar_shown = False
 
+    def pause(self) -> None:
+        """Nothing more is trained for now: where output is not captured, leave it a clean line."""
+        with self.lock:
+            if self._captures() or not (self._bar_shown or self._line_open):
+                return
+            self._write("\r\x1b[2K" if self._bar_shown else "\n")
+            self._bar_shown = self._line_open = False
+            self._file_unnamed = True
+
+    def _captures(self) -> bool:
+        return self._capture is not None and self._capture.is_globally_capturing()
+
     def _leave_screen(self, nodeid: str, reports: bool) -> None:
         """Leave the cursor where pytest's next write continues in good order.
 
         On its own, without -q, pytest starts a new line before it names a test, but not before the
         dot of an outcome: there it is made to name the file again. Otherwise it just writes on.
         """
-        if not (self._bar_shown or self._line_open):
+        if not (self._bar_shown or self._line_open or self._file_unnamed):
             return
         reporter = self._reporter
         names_tests = reporter.showfspath and not self._under_xdist
         if self._bar_shown:
             self._write("\r\x1b[2K\x1b[1A" if names_tests else "\r\x1b[2K")
-        elif not names_tests:
+        elif self._line_open and not names_tests:
             self._write("\n")
         if names_tests and reports and not reporter.showlongtestinfo:
             reporter.write_fspath_result(nodeid, "")
-        self._bar_shown = self._line_open = False
+        self._bar_shown = self._line_open = self._file_unnamed = False
 
     def _take(self, event: dict[str, Any]) -> None:
         kind, key = event["kind"], event.get("key", "")

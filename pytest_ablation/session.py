@@ -71,7 +71,8 @@ class AblationSession:
         self.folder = self.store.sessions / self.uid
         self.journal = Journal(self.folder / "journal")
         self.plan: Plan | None = None
-        self.tick: Callable[[], None] = lambda: None
+        self.tick: Callable[[], None] = lambda: None  # called while runs are waited for
+        self.pause: Callable[[], None] = lambda: None  # called when they are there
         self._specs: dict[str, RunSpec] = {}
         self._outcomes: dict[str, Record | Failure] = {}
         self._executor: Executor | None = None
@@ -158,7 +159,8 @@ class AblationSession:
         wanted = [self._specs[key] for key in unknown if key not in self._outcomes]
         if wanted:
             self._outcomes.update(self._the_executor(place).collect(wanted, self.tick))
-            self.tick()
+        self.tick()
+        self.pause()
 
     def _the_executor(self, place: Workplace) -> Executor:
         if self._executor is None:

@@ -23,7 +23,7 @@ class Delta:
     Attributes
     ----------
     value : mean of the paired differences (a fraction; -0.012 is 1.2 points down)
-    low, high : ends of the interval, None with fewer than two pairs
+    low, high : ends of the interval; infinite with fewer than two pairs, which bound nothing
     p_value : two-sided, for "no change", None with fewer than two pairs
     smallest_detectable : the size of change that as many seeds with this spread would find in four
         of five studies, None with fewer than two pairs
@@ -32,8 +32,8 @@ class Delta:
     """
 
     value: float
-    low: float | None
-    high: float | None
+    low: float
+    high: float
     p_value: float | None
     smallest_detectable: float | None
     verdict: str | None
@@ -73,7 +73,7 @@ def paired_delta(
         return None
     center = mean(values)
     if len(values) < 2:
-        return Delta(center, None, None, None, None, None, differences)
+        return Delta(center, -math.inf, math.inf, None, None, None, differences)
     error = standard_deviation(values) / math.sqrt(len(values))
     low, high, p_value = _t_interval(center, error, len(values) - 1)
     return Delta(

@@ -10,7 +10,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,33 +75,37 @@ def usable_record(spec_key: str, place: Workplace) -> Record | None:
     return None if place.fresh else record
 
 
-def obtain(spec: RunSpec, place: Workplace, *, wait: bool) -> Record | Failure | None:
+def obtain(
+    spec: RunSpec, place: Workplace, tick: Callable[[], None] = lambda: None
+) -> Record | Failure | None:
     """The record of a run: the kept one, or one trained now under the run's lock.
 
-    Returns None when another process is training it and *wait* is false.
+    Returns None when another process is training it. Calls *tick* whenever the run logs.
     """
     store = Store(place.store)
     lock = store.lock(spec.key)
     try:
-        lock.acquire(timeout=-1 if wait else 0)
+        lock.acquire(timeout=0)
     except Timeout:
         return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RecordWarning)  # the session has warned already
             record = usable_record(spec.key, place)
-        return record if record is not None else _train_and_keep(spec, place, store)
+        return record if record is not None else _train_and_keep(spec, place, store, tick)
     finally:
         lock.release()
 
 
-def _train_and_keep(spec: RunSpec, place: Workplace, store: Store) -> Record | Failure:
+def _train_and_keep(
+    spec: RunSpec, place: Workplace, store: Store, tick: Callable[[], None]
+) -> Record | Failure:
     journal = Journal(place.journal)
     epochs = spec.mode.budget.get("epochs")
     journal.tell("started", key=spec.key, label=spec.label, seed=spec.seed, epochs=epochs)
     limit_threads(place.threads)
     try:
-        record, predictions = _train(spec, place, journal)
+        record, predictions = _train(spec, place, journal, tick)
         store.write(record, predictions)
     except (Exception, SystemExit) as error:
         failure = Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
@@ -111,10 +115,13 @@ def _train_and_keep(spec: RunSpec, place: Workplace, store: Store) -> Record | F
     return record
 
 
-def _train(spec: RunSpec, place: Workplace, journal: Journal) -> tuple[Record, dict]:
+def _train(
+    spec: RunSpec, place: Workplace, journal: Journal, tick: Callable[[], None]
+) -> tuple[Record, dict]:
     def on_log(epoch: int, split: str, values: Mapping[str, float]) -> None:
         losses = [value for name, value in values.items() if "loss" in name]
         journal.tell("epoch", key=spec.key, epoch=epoch, loss=losses[0] if losses else None)
+        tick()
 
     run = Run(
         seed=spec.seed,

@@ -198,7 +198,6 @@ def _project_file(name: str) -> Path | None:
     return next((path for path in candidates if path.is_file()), None)
 
 
-@functools.lru_cache(maxsize=1024)
 def _top_level_location(top: str) -> Path | None:
     """The file of a top-level module or package of the project; None for libraries.
 

@@ -40,7 +40,12 @@ class Project:
         self.path = pytester.path
         shutil.copy(ROOT / "tests" / "studies" / "softmax.py", self.path / "softmax.py")
         pytester.makeini("[pytest]\nstrict_markers = true\n")
-        pytester.makeconftest('pytest_plugins = ["pytest_ablation.plugin"]\n')
+        self.write_conftest()
+
+    def write_conftest(self, more: str = "") -> None:
+        """A conftest.py that loads the plugin, and whatever source text comes after that."""
+        lines = 'import pytest\n\npytest_plugins = ["pytest_ablation.plugin"]\n'
+        (self.path / "conftest.py").write_text(lines + more)
 
     def write_study(
         self,
@@ -56,7 +61,9 @@ class Project:
     def run(self, *args: object, jobs: int | None = 1) -> pytest.RunResult:
         """Run pytest as a user would, in a process of its own."""
         jobs_option = [] if jobs is None else [f"--ablation-jobs={jobs}"]
-        return self.pytester.runpytest_subprocess(*jobs_option, *map(str, args))
+        # hypothesis's own plugin is left out: its summary imports all of it, a second each time.
+        own = ["-p", "no:hypothesispytest", *jobs_option]
+        return self.pytester.runpytest_subprocess(*own, *map(str, args))
 
     def rows(self, table: str = "summary", mode: str = "quick") -> list[dict[str, str]]:
         """The rows of a report table."""

@@ -1,0 +1,159 @@
+"""Runs are kept whole, reused, and never believed when they are damaged."""
+
+import json
+import shutil
+
+import pytest
+
+VARIANT = 'Variant("no_bias", use_bias=False)'
+
+
+def counts(result):
+    """The line that says how many runs were trained and reused."""
+    return next(line for line in result.outlines if "trained," in line and "reused" in line)
+
+
+def one_record_file(project, name="record.json"):
+    return sorted((project.path / ".ablation" / "runs").glob(f"*/{name}"))[0]
+
+
+def test_a_second_session_reuses_every_run_and_gives_the_same_summary(project):
+    project.write_study(VARIANT)
+    assert counts(project.run("-m", "quick")) == "6 runs: 6 trained, 0 reused"
+    first = project.summary_bytes()
+    assert counts(project.run("-m", "quick")) == "6 runs: 0 trained, 6 reused"
+    assert project.summary_bytes() == first
+    assert {row["reused"] for row in project.rows("runs")} == {"true"}
+
+
+def test_fresh_trains_again_and_gives_the_same_bits(project):
+    project.write_study(VARIANT)
+    project.run("-m", "quick")
+    before = project.records()
+    assert counts(project.run("-m", "quick", "--ablation-fresh")) == "6 runs: 6 trained, 0 reused"
+    after = project.records()
+    assert before.keys() == after.keys()
+    for key in before:
+        assert before[key]["record"]["outcome"] == after[key]["record"]["outcome"]
+        assert before[key]["record"]["session"] != after[key]["record"]["session"]
+
+
+def test_a_new_variant_reuses_the_baseline(project):
+    project.write_study(VARIANT)
+    project.run("-m", "quick")
+    project.write_study(VARIANT + ', Variant("heavy", momentum=0.5)')
+    assert counts(project.run("-m", "quick")) == "9 runs: 3 trained, 6 reused"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "trained"),
+    [
+        ("np.random.default_rng(seed)", "np.random.default_rng(seed + 1)", 6),
+        ("normal(0, 0.1, (3, 3))", "normal(0, 0.2, (3, 3))", 6),
+        ("# only a comment\n", "# another comment\n", 0),
+    ],
+    ids=["helper", "training function", "comment"],
+)
+def test_changed_training_code_trains_again_and_changed_comments_do_not(project, old, new, trained):
+    project.write_study(VARIANT)
+    code = project.path / "softmax.py"
+    code.write_text("# only a comment\n" + code.read_text())
+    project.run("-m", "quick")
+    text = code.read_text()
+    assert old in text
+    code.write_text(text.replace(old, new))
+    reused = 6 - trained
+    assert counts(project.run("-m", "quick")) == f"6 runs: {trained} trained, {reused} reused"
+
+
+def truncate(project):
+    file = one_record_file(project)
+    file.write_text(file.read_text()[:100])
+
+
+def edit_a_metric(project):
+    file = one_record_file(project)
+    content = json.loads(file.read_text())
+    content["record"]["metrics"]["top1"] = 0.999
+    file.write_text(json.dumps(content))
+
+
+def edit_the_history(project):
+    file = one_record_file(project, "history.csv")
+    file.write_text(file.read_text() + "3,train,loss,0.0\n")
+
+
+def remove_the_record(project):
+    one_record_file(project).unlink()
+
+
+def claim_a_newer_schema(project):
+    file = one_record_file(project)
+    content = json.loads(file.read_text())
+    content["schema"] = 999
+    file.write_text(json.dumps(content))
+
+
+def swap_two_runs(project):
+    first, second = sorted((project.path / ".ablation" / "runs").iterdir())[:2]
+    shutil.rmtree(first)
+    shutil.copytree(second, first)
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (truncate, "is not whole"),
+        (edit_a_metric, "was changed after it was written"),
+        (edit_the_history, "was changed after it was written"),
+        (remove_the_record, "has no record.json"),
+        (claim_a_newer_schema, "has schema 999; this version reads 1"),
+        (swap_two_runs, "holds the record of"),
+    ],
+)
+def test_a_damaged_record_is_warned_of_set_aside_and_trained_again(project, damage, says):
+    project.write_study(VARIANT)
+    project.run("-m", "quick")
+    summary = project.summary_bytes()
+    damage(project)
+    result = project.run("-m", "quick")
+    result.assert_outcomes(passed=1, deselected=1, warnings=1)
+    result.stdout.fnmatch_lines([f"*RecordWarning: *{says}*trained again*"])
+    assert counts(result) == "6 runs: 1 trained, 5 reused"
+    assert project.summary_bytes() == summary
+    assert "trained again, the damaged record is set aside" in project.report()
+    assert len(list((project.path / ".ablation" / "damaged").iterdir())) == 1
+
+
+def test_a_failed_run_is_not_kept(project):
+    project.write_study('Variant("broken", do_raise=True)')
+    assert counts(project.run("-m", "quick")) == "6 runs: 5 trained, 0 reused"
+    assert counts(project.run("-m", "quick")) == "6 runs: 0 trained, 5 reused"
+
+
+def test_predictions_are_kept_per_example_and_readable_without_pickle(project):
+    import numpy as np
+
+    project.write_study(VARIANT)
+    project.run("-m", "quick")
+    for file in (project.path / ".ablation" / "runs").glob("*/predictions.npz"):
+        top1 = json.loads((file.parent / "record.json").read_text())["record"]["metrics"]["top1"]
+        with np.load(file, allow_pickle=False) as arrays:
+            assert arrays["top1"].mean() == pytest.approx(top1)
+            assert arrays["scores"].shape == (100, 3)
+
+
+def test_another_store_folder_holds_the_runs(project):
+    project.write_study(VARIANT)
+    project.run("-m", "quick", "--ablation-store=räume mit platz/store")
+    assert not (project.path / ".ablation").exists()
+    assert len(list((project.path / "räume mit platz" / "store" / "runs").iterdir())) == 6
+
+
+def test_nothing_is_left_of_a_finished_session_but_runs_and_reports(project):
+    project.write_study(VARIANT)
+    project.run("-m", "quick")
+    assert list((project.path / ".ablation" / "sessions").iterdir()) == []
+    assert sorted(p.name for p in (project.path / "reports" / "quick").iterdir()) == [
+        "history.csv", "report.md", "runs.csv", "summary.csv",
+    ]  # fmt: skip

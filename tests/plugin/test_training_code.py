@@ -1,0 +1,129 @@
+"""Which changes of source change the digest of the training code, and which do not."""
+
+import functools
+import importlib
+import sys
+import textwrap
+
+import pytest
+
+from pytest_ablation.training_code import training_code
+
+FILES = {
+    "project_entry.py": """
+        '''Docstring.'''
+        import numpy as np
+        from project_parts import layers
+        from project_parts.optimizer import STEP as step
+
+        UNRELATED = 1
+        SCALE = 2.0
+
+        def helper(x):
+            return x * SCALE
+
+        def train(config, run):
+            '''What it does.'''
+            from project_lazy import late   # imported when it runs
+            return {"top1": helper(config["width"]) + layers.deep() + late() + step + np.pi}
+
+        def other(config, run):
+            return {"top1": UNRELATED}
+    """,
+    "project_parts/__init__.py": "",
+    "project_parts/layers.py": "from .blocks import block\n\ndef deep():\n    return block()\n",
+    "project_parts/blocks.py": "def block():\n    return 1\n",
+    "project_parts/optimizer.py": "STEP = 0.1\n",
+    "project_parts/unused.py": "X = 1\n",
+    "project_lazy.py": "def late():\n    return 0\n",
+}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A function that writes the files, with changes, and gives the code of ``train``."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def load(changes=None, function="train"):
+        for name in [name for name in sys.modules if name.startswith("project_")]:
+            del sys.modules[name]
+        for name, text in FILES.items():
+            path = tmp_path / name
+            path.parent.mkdir(exist_ok=True)
+            old, new = (changes or {}).get(name, ("", ""))
+            assert old in text
+            path.write_text(textwrap.dedent(text.replace(old, new) if old else text))
+        importlib.invalidate_caches()
+        return training_code(getattr(importlib.import_module("project_entry"), function))
+
+    yield load
+    for name in [name for name in sys.modules if name.startswith("project_")]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("project_entry.py", "+ np.pi", "- np.pi"),
+        ("project_entry.py", "x * SCALE", "x + SCALE"),
+        ("project_entry.py", "SCALE = 2.0", "SCALE = 3.0"),
+        ("project_parts/layers.py", "return block()", "return -block()"),
+        ("project_parts/blocks.py", "return 1", "return 2"),
+        ("project_parts/optimizer.py", "0.1", "0.2"),
+        ("project_lazy.py", "return 0", "return 1"),
+    ],
+)
+def test_a_change_that_training_can_reach_counts(project, file, old, new):
+    assert project().digest != project({file: (old, new)}).digest
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("project_entry.py", "UNRELATED = 1", "UNRELATED = 2"),
+        ("project_entry.py", "'''What it does.'''", "'''What it really does.'''"),
+        ("project_entry.py", "# imported when it runs", "# a comment"),
+        ("project_entry.py", "'''Docstring.'''", "'''Another.'''"),
+        ("project_parts/unused.py", "X = 1", "X = 2"),
+    ],
+)
+def test_a_change_that_training_cannot_reach_does_not_count(project, file, old, new):
+    assert project().digest == project({file: (old, new)}).digest
+
+
+def test_the_other_function_has_a_digest_of_its_own(project):
+    assert project().digest != project(function="other").digest
+
+
+def test_libraries_are_named_with_their_versions(project):
+    import numpy
+
+    assert project().libraries["numpy"] == numpy.__version__
+
+
+def test_the_names_that_the_code_reads(project):
+    mentioned = project().mentioned
+    assert {"width", "deep", "late"} <= mentioned
+    assert not {"UNRELATED", "learning_rate"} & mentioned
+
+
+def test_arguments_bound_by_partial_count(project):
+    project()
+    train = sys.modules["project_entry"].train
+    digests = {
+        training_code(train).digest,
+        training_code(functools.partial(train, extra=1)).digest,
+        training_code(functools.partial(train, extra=2)).digest,
+    }
+    assert len(digests) == 3
+
+
+def test_a_function_without_source_is_digested_by_its_bytecode():
+    def make(text):
+        namespace = {"__name__": "typed"}
+        exec(text, namespace)
+        return training_code(namespace["train"]).digest
+
+    one = make("def train(config, run):\n    return {'top1': 1}")
+    assert one == make("def train(config, run):\n\n    return {'top1': 1}")
+    assert one != make("def train(config, run):\n    return {'top1': 2}")

@@ -1,0 +1,138 @@
+"""Runs in many processes: the pool, pytest-xdist, and what happens when one of them dies."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+VARIANTS = 'Variant("no_bias", use_bias=False), Variant("heavy", momentum=0.5), ' \
+           'Variant("slow", learning_rate=0.01)'  # fmt: skip
+
+
+@settings(
+    max_examples=4,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    workers=st.sampled_from(["-n1", "-n2", "-n3", "-n4", "--ablation-jobs=2", "--ablation-jobs=3"]),
+    dist=st.sampled_from(["load", "worksteal"]),
+)
+def test_results_do_not_depend_on_the_number_of_workers(project, workers, dist):
+    project.write_study(VARIANTS)
+    project.run("-m", "quick", "--ablation-fresh", "--ablation-report=one")
+    options = [workers, f"--dist={dist}"] if workers.startswith("-n") else [workers]
+    result = project.run(
+        "-m", "quick", "--ablation-fresh", "--ablation-report=many", *options, jobs=None
+    )
+    assert result.ret == 0
+    one, many = (project.path / name / "quick" / "summary.csv" for name in ("one", "many"))
+    assert one.read_bytes() == many.read_bytes()
+
+
+@pytest.mark.parametrize("workers", [["--ablation-jobs=3"], ["-n", "3"]])
+def test_a_shared_baseline_is_trained_once(project, workers):
+    project.write_study(VARIANTS)
+    result = project.run("-m", "quick", *workers, jobs=None)
+    result.stdout.fnmatch_lines(["12 runs: 12 trained, 0 reused"])
+    assert len(project.records()) == 12
+
+
+@pytest.mark.parametrize("workers", [["--ablation-jobs=1"], ["--ablation-jobs=2"], ["-n", "2"]])
+def test_a_numpy_scalar_in_a_record_loses_nothing(project, workers):
+    project.write_study('Variant("numpy", do_numpy=True, use_bias=False)')
+    result = project.run("-m", "quick", *workers, jobs=None)
+    result.assert_outcomes(passed=1)
+    assert result.ret == 0
+    assert project.row("numpy")["status"] == "ok"
+
+
+def test_a_numpy_scalar_in_a_property_of_a_case_loses_nothing_under_n(project):
+    project.write_study(
+        VARIANTS,
+        test="import numpy; ablation.run(); record_property('top1', numpy.float64(0.5))",
+    )
+    path = project.path / "test_softmax.py"
+    path.write_text(path.read_text().replace("(ablation)", "(ablation, record_property)"))
+    result = project.run("-m", "quick", "-n", "2")
+    result.assert_outcomes(passed=3)
+    assert result.ret == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="signals of POSIX")
+def test_a_worker_that_dies_leaves_a_red_session_and_the_other_rows(project):
+    project.write_study(VARIANTS + ', Variant("deadly", do_die="SIGKILL")')
+    result = project.run("-m", "quick", "-n", "2")
+    assert result.ret != 0
+    result.stdout.fnmatch_lines(["*worker 'gw*' crashed while running*deadly*"])
+    statuses = {row["variant"]: row["status"] for row in project.rows()}
+    assert statuses == {"baseline": "ok", "no_bias": "ok", "heavy": "ok", "slow": "ok",
+                        "deadly": "missing"}  # fmt: skip
+    assert "its training began and never ended" in project.report()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="signals of POSIX")
+def test_a_pool_process_that_dies_costs_one_run_and_says_how_it_died(project):
+    project.write_study(VARIANTS + ', Variant("deadly", do_die="SIGKILL")')
+    result = project.run("-m", "quick", jobs=2)
+    result.assert_outcomes(passed=3, failed=1, deselected=4)
+    result.stdout.fnmatch_lines(["*deadly, seed 1: failed: the process that trained it died "
+                                 "(SIGKILL: out of memory?)"])  # fmt: skip
+    rows = [r for r in project.rows("runs") if r["metric"] == "top1"]
+    assert [r["seed"] for r in rows if r["status"] == "failed"] == ["1"]
+    assert len(project.records()) == 14
+
+
+def test_a_test_that_never_reports_turns_a_green_session_red(project):
+    """A worker that swallows reports, as one does when execnet cannot carry them."""
+    project.write_study(VARIANTS)
+    project.write_conftest("""
+@pytest.hookimpl(tryfirst=True)
+def pytest_report_to_serializable(config, report):
+    if "slow" in getattr(report, "nodeid", ""):
+        import numpy
+        report.user_properties = [("x", numpy.float64(1))]
+""")
+    result = project.run("-m", "quick", "-n", "2")
+    assert result.ret != 0
+    result.stdout.fnmatch_lines(["*collected but never reported*", "*slow-quick*"])
+    assert project.row("no_bias")["status"] == "ok"
+
+
+def test_a_training_function_that_cannot_travel_is_trained_in_place(project):
+    project.write_study(VARIANTS)
+    path = project.path / "test_softmax.py"
+    path.write_text(path.read_text().replace("train=train", "train=lambda c, r: train(c, r)"))
+    project.run("-m", "quick", jobs=2).assert_outcomes(passed=3, deselected=3)
+
+
+def test_two_sessions_at_once_train_each_run_once(project):
+    project.write_study(VARIANTS)
+    command = [sys.executable, "-m", "pytest", "-m", "quick", "--ablation-jobs=1"]
+    sessions = [
+        subprocess.Popen([*command, f"--ablation-report=r{n}"], cwd=project.path,
+                         stdout=subprocess.PIPE, text=True)
+        for n in range(2)
+    ]  # fmt: skip
+    outputs = [session.communicate(timeout=120)[0] for session in sessions]
+    assert [session.returncode for session in sessions] == [0, 0], outputs
+    one, two = ((project.path / f"r{n}" / "quick" / "summary.csv").read_bytes() for n in range(2))
+    assert one == two
+    sessions = [record["record"]["session"] for record in project.records().values()]
+    assert len(sessions) == 12
+    counted = [line for out in outputs for line in out.splitlines() if "12 runs:" in line]
+    trained = sum(int(line.split()[2]) for line in counted)
+    assert trained == 12
+
+
+@pytest.mark.parametrize("stop", [["-x"], ["--maxfail=1"]])
+def test_stopping_at_the_first_failure_still_writes_the_report(project, stop):
+    project.write_study('Variant("broken", do_raise=True), ' + VARIANTS)
+    result = project.run("-m", "quick", *stop)
+    assert result.ret != 0
+    assert project.row("broken")["status"] == "failed"
+    assert project.row("slow")["status"] == "missing"
+    assert "run the same command again" in project.report()
