@@ -114,13 +114,14 @@ def _read_article(path: Path, label: int) -> Article:
 
 
 def _distinct(articles: list[Article]) -> list[Article]:
-    kept, bodies, headlines = [], set(), set()
+    """Without the articles that repeat an earlier one's body or headline; "" repeats nothing."""
+    kept, seen = [], set()
     for article in articles:
-        body, headline = _normal(article.body), _normal(article.headline)
-        if body not in bodies and headline not in headlines:
+        texts = {("body", _normal(article.body)), ("headline", _normal(article.headline))}
+        texts -= {("body", ""), ("headline", "")}
+        if not texts & seen:
             kept.append(article)
-        bodies.add(body)
-        headlines.add(headline)
+        seen |= texts
     return kept
 
 

@@ -1,0 +1,66 @@
+"""A configuration that cannot be trained is refused when it is made, and says why."""
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from models.transformer import TransformerConfig
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"embed_dim": 0}, "embed_dim must be an integer of 1 or more, found 0"),
+        ({"embed_dim": 7, "num_heads": 1}, "embed_dim must be even .* found 7"),
+        ({"num_heads": 0}, "num_heads must be an integer of 1 or more, found 0"),
+        ({"num_heads": 3}, "num_heads must be a divisor of embed_dim=64, found 3"),
+        ({"num_heads": 128}, "num_heads must be a divisor of embed_dim=64, found 128"),
+        ({"num_layers": 0}, "num_layers must be .* found 0"),
+        ({"ffn_dim": 0}, "ffn_dim must be .* or None .* found 0"),
+        ({"ffn_dim": 1.5}, "ffn_dim must be .* found 1.5"),
+        ({"positional_encoding": "learned"}, "one of 'sinusoidal' or None, found 'learned'"),
+        ({"positional_encoding": ""}, "one of 'sinusoidal' or None, found ''"),
+        ({"dropout": 1.0}, r"dropout must be a rate in \[0, 1\), found 1.0"),
+        ({"dropout": -0.1}, r"dropout must be a rate in \[0, 1\), found -0.1"),
+        ({"dropout": float("nan")}, "dropout must be .* found nan"),
+        ({"train_embeddings": 1}, "train_embeddings must be True or False, found 1"),
+        ({"grad_clip_norm": 0.0}, "grad_clip_norm must be a positive number, or None .* 0.0"),
+        ({"grad_clip_norm": float("inf")}, "grad_clip_norm must be .* found inf"),
+        ({"max_length": 0}, "max_length must be .* found 0"),
+        ({"min_count": 0}, "min_count must be .* found 0"),
+        ({"batch_size": True}, "batch_size must be .* found True"),
+        ({"learning_rate": 0}, "learning_rate must be a positive number, found 0"),
+        ({"learning_rate": "3e-3"}, "learning_rate must be a positive number, found '3e-3'"),
+        ({"warmup_fraction": 1}, r"warmup_fraction must be in \[0, 1\), found 1"),
+        ({"weight_decay": -1}, "weight_decay must be 0 or more, found -1"),
+    ],
+)
+def test_value_out_of_range_is_refused(change, message):
+    with pytest.raises(ValueError, match=f"TransformerConfig: .*{message}"):
+        TransformerConfig(**change)
+
+
+def test_replacing_a_field_checks_again():
+    with pytest.raises(ValueError, match="num_heads"):
+        dataclasses.replace(TransformerConfig(), num_heads=5)
+
+
+def test_default_has_every_removable_component():
+    config = TransformerConfig()
+    assert config.positional_encoding is not None
+    assert config.num_heads > 1
+    assert config.ffn_dim is not None
+    assert config.dropout > 0
+    assert config.train_embeddings
+
+
+def test_importing_the_training_function_does_not_import_torch():
+    code = (
+        "import sys, models.transformer, models.metrics, models.randomness\n"
+        "models.transformer.TransformerConfig(); sys.exit('torch' in sys.modules)"
+    )
+    root = Path(__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
