@@ -6,11 +6,13 @@ words. Sentences are made from the numbers; nothing here trains or knows pytest.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pytest_ablation.results import RowResult, StudyResult
+from pytest_ablation.statistics import Delta
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
 _VERDICT_WORDS = {
@@ -145,12 +147,12 @@ def _cells(row: RowResult, leading: str, others: Sequence[str]) -> list[str]:
     if delta is None:
         cells += ["", "", "", ""]
     else:
-        has_interval = delta.p_value is not None
+        has_interval = math.isfinite(delta.low)
         cells += [
             f"{delta.value:+.4f}",
             f"{delta.low:+.4f} to {delta.high:+.4f}" if has_interval else "",
             f"{result.delta_percent:+.1f} %" if result.delta_percent is not None else "",
-            f"{delta.p_value:.3f}" if has_interval else "",
+            f"{delta.p_value:.3f}" if delta.p_value is not None else "",
         ]
     cells.append(_outcome(row, leading))
     for name in others:
@@ -208,15 +210,29 @@ def conclusions(study: StudyResult) -> list[str]:
             f"{_names(groups['no_detectable_change'])}: no change larger than the margin of "
             f"{100 * study.plan.margin:g} points."
         )
-    if groups["inconclusive"]:
-        sizes = [100 * rows[name].smallest_detectable for name in groups["inconclusive"]]
-        sentences.append(
-            f"{_names(groups['inconclusive'])}: inconclusive at this number of seeds; changes "
-            f"smaller than {_range(sizes)} points would usually go unseen."
-        )
+    sentences += _inconclusive({name: rows[name] for name in groups["inconclusive"]})
     single = [name for name, delta in rows.items() if delta.verdict is None]
     if single:
         sentences.append(f"{_names(single)}: no verdict from fewer than two seeds.")
+    return sentences
+
+
+def _inconclusive(rows: Mapping[str, Delta]) -> list[str]:
+    """What could have been seen, and where not even that is known."""
+    sentences = []
+    spread = [name for name, delta in rows.items() if delta.smallest_detectable is not None]
+    if spread:
+        sizes = [100 * rows[name].smallest_detectable for name in spread]
+        sentences.append(
+            f"{_names(spread)}: inconclusive at this number of seeds; changes smaller than "
+            f"{_range(sizes)} points would usually go unseen."
+        )
+    alike = [name for name in rows if name not in spread]
+    if alike:
+        sentences.append(
+            f"{_names(alike)}: inconclusive, because the difference is the same for every seed, "
+            f"which says nothing about its spread."
+        )
     return sentences
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 CONFIDENCE = 0.95
 POWER = 0.80
+_NO_SPREAD = 1e-12  # differences that agree but for rounding
 VERDICTS = ("worse", "better", "no_detectable_change", "inconclusive")
 
 
@@ -24,10 +25,11 @@ class Delta:
     ----------
     value : mean of the paired differences (a fraction; -0.012 is 1.2 points down)
     low, high : ends of the interval; infinite with fewer than two pairs, which bound nothing
-    p_value : two-sided, for "no change", None with fewer than two pairs
+    p_value : two-sided, for "no change"; None with fewer than two pairs or without any spread
     smallest_detectable : the size of change that as many seeds with this spread would find in four
-        of five studies, None with fewer than two pairs
-    verdict : one of ``VERDICTS``, None with fewer than two pairs
+        of five studies; None likewise
+    verdict : one of ``VERDICTS``; None with fewer than two pairs, and "inconclusive" where the
+        difference is the same for every seed, so that nothing is known of its spread
     by_seed : seed to difference
     """
 
@@ -75,13 +77,17 @@ def paired_delta(
     if len(values) < 2:
         return Delta(center, -math.inf, math.inf, None, None, None, differences)
     error = standard_deviation(values) / math.sqrt(len(values))
-    low, high, p_value = _t_interval(center, error, len(values) - 1)
+    if error < _NO_SPREAD:
+        # Values on a grid (accuracies) can agree by chance: that says nothing about their spread.
+        return Delta(center, center, center, None, None, "inconclusive", differences)
+    df = len(values) - 1
+    low, high, p_value = _t_interval(center, error, df)
     return Delta(
         value=center,
         low=low,
         high=high,
         p_value=p_value,
-        smallest_detectable=_smallest_detectable(error, len(values) - 1),
+        smallest_detectable=_smallest_detectable(error, df),
         verdict=verdict(low, high, margin),
         by_seed=differences,
     )
@@ -97,9 +103,7 @@ def verdict(low: float, high: float, margin: float) -> str:
 
 
 def _t_interval(center: float, error: float, df: int) -> tuple[float, float, float]:
-    """Interval and two-sided p-value of a mean; with no spread at all, the mean itself."""
-    if error == 0:
-        return center, center, 1.0 if center == 0 else 0.0
+    """Interval and two-sided p-value of a mean with this standard error."""
     from scipy.special import stdtr, stdtrit  # the t distribution, without all of scipy.stats
 
     half = float(stdtrit(df, (1 + CONFIDENCE) / 2)) * error
@@ -113,8 +117,6 @@ def _smallest_detectable(error: float, df: int) -> float:
     Solved from the noncentral t distribution (Cohen 1988, chapter 2), the tiny chance of a verdict
     in the wrong direction left out.
     """
-    if error == 0:
-        return 0.0
     from scipy.special import nctdtrinc, stdtrit
 
     # The noncentrality at which P(t < critical) is 1 - POWER.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ def _row_line(row: RowResult, metric: str) -> str:
     mean = f"{result.mean:.4f}" if result.mean is not None else ""
     change = f"{delta.value:+.4f}" if delta is not None else ""
     interval = ""
-    if delta is not None and delta.p_value is not None:
+    if delta is not None and math.isfinite(delta.low):
         interval = f"{delta.low:+.4f} {delta.high:+.4f}"
     name = row.name if len(row.name) <= _NAME_WIDTH else row.name[: _NAME_WIDTH - 2] + ".."
     line = f"  {name:{_NAME_WIDTH}} {mean:>6}  {change:>7}  {interval:16}  {_outcome(row, metric)}"

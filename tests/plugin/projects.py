@@ -1,4 +1,4 @@
-"""What the tests of the plugin share: a small project, run by pytest inside the test."""
+"""A small project with a study in it, run by pytest inside a test."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 STUDY = """
 from pytest_ablation import Mode, Study, Variant
@@ -38,7 +38,7 @@ class Project:
     def __init__(self, pytester: pytest.Pytester) -> None:
         self.pytester = pytester
         self.path = pytester.path
-        shutil.copy(ROOT / "tests" / "studies" / "softmax.py", self.path / "softmax.py")
+        shutil.copy(ROOT / "tests" / "studies" / "softmax.py", self.path)
         pytester.makeini("[pytest]\nstrict_markers = true\n")
         self.write_conftest()
 
@@ -86,13 +86,3 @@ class Project:
         """Key to content of every ``record.json`` in the store."""
         files = (self.path / ".ablation" / "runs").glob("*/record.json")
         return {file.parent.name: json.loads(file.read_text()) for file in files}
-
-
-@pytest.fixture
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
-    """A project of its own for this test, with the plugin from this checkout."""
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("COLUMNS", "80")
-    for name in ("ABLATION_DATA", "GITHUB_STEP_SUMMARY", "PYTEST_ADDOPTS", "CI"):
-        monkeypatch.delenv(name, raising=False)
-    return Project(pytester)

@@ -1,9 +1,13 @@
 """The report files: their columns, their numbers derived another way, and what a reader sees."""
 
 import math
+import shutil
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
+from projects import ROOT, STUDY
 from scipy import stats
 
 VARIANTS = """
@@ -15,15 +19,10 @@ VARIANTS = """
 
 
 @pytest.fixture(scope="module")
-def reported(tmp_path_factory, request):
+def reported(tmp_path_factory):
     """One session's reports, made once for the tests of this module."""
-    import subprocess
-    import sys
-
-    from conftest import ROOT, STUDY
-
     path = tmp_path_factory.mktemp("reported")
-    (path / "softmax.py").write_text((ROOT / "tests" / "studies" / "softmax.py").read_text())
+    shutil.copy(ROOT / "tests" / "studies" / "softmax.py", path)
     (path / "conftest.py").write_text('pytest_plugins = ["pytest_ablation.plugin"]\n')
     text = STUDY.format(variants=VARIANTS, more="", test="ablation.run()")
     (path / "test_softmax.py").write_text(text)

@@ -64,18 +64,13 @@ def test_one_pair_gives_a_value_and_no_claim():
     assert delta == Delta(pytest.approx(0.1), -math.inf, math.inf, None, None, None, delta.by_seed)
 
 
-@pytest.mark.parametrize(
-    ("variant", "value", "p_value", "outcome"),
-    [
-        ([0.5, 0.5], 0.0, 1.0, "no_detectable_change"),
-        ([0.25, 0.25], -0.25, 0.0, "worse"),
-        ([0.75, 0.75], 0.25, 0.0, "better"),
-    ],
-)
-def test_no_spread_at_all(variant, value, p_value, outcome):
-    delta = paired_delta(by_seed(variant), by_seed([0.5, 0.5]), margin=0.005)
-    assert (delta.value, delta.low, delta.high) == (value, value, value)
-    assert (delta.p_value, delta.verdict) == (p_value, outcome)
+@pytest.mark.parametrize("value", [0.0, -0.25, 0.1])
+def test_differences_without_any_spread_prove_nothing(value):
+    """Three accuracies on a grid of 1/310 differ by the same step often enough."""
+    delta = paired_delta(by_seed([0.3 + value] * 3), by_seed([0.3] * 3), margin=0.005)
+    assert (delta.value, delta.low, delta.high) == pytest.approx((value, value, value))
+    assert (delta.p_value, delta.smallest_detectable) == (None, None)
+    assert delta.verdict == "inconclusive"
 
 
 @pytest.mark.parametrize(
