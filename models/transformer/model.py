@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.dropout import SeededDropout
 from models.randomness import initialise
 from models.transformer.config import TransformerConfig
 from models.transformer.data import PADDING
-from models.transformer.dropout import SeededDropout
 
 if TYPE_CHECKING:
     from pytest_ablation.run import Run

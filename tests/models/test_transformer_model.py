@@ -186,7 +186,7 @@ def test_each_dropout_place_drops_at_the_configured_rate():
 
 def _masks(model, words=(7, 7)):
     """What each dropout place kept in two training steps."""
-    from models.transformer.dropout import SeededDropout
+    from models.dropout import SeededDropout
 
     kept = {}
     for place, module in model.named_modules():
@@ -206,7 +206,7 @@ def _masks(model, words=(7, 7)):
 
 
 def dropout(rate, seed=0, place="here"):
-    from models.transformer.dropout import SeededDropout
+    from models.dropout import SeededDropout
 
     return SeededDropout(rate, run(seed), place)
 
