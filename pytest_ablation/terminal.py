@@ -20,7 +20,9 @@ def study_lines(study: StudyResult) -> list[str]:
     metric = study.plan.metrics[0]
     name = f"{study.plan.name} ({study.plan.mode}), {metric}"
     header = f"  {'variant':{_NAME_WIDTH}} {'mean':>6}  {'delta':>7}  {'95 % interval':16}  verdict"
-    return [name, header, *(_row_line(row, metric) for row in by_delta(study))]
+    rows = by_delta(study)
+    same = [f"  {row.name} is the same model as {row.same_as}" for row in rows if row.same_as]
+    return [name, header, *(_row_line(row, metric) for row in rows), *same]
 
 
 def problem_lines(rows: Sequence[tuple[StudyResult, RowResult]]) -> list[str]:

@@ -85,6 +85,8 @@ def test_rows_of_the_same_runs_say_so(reported):
     keys = table(reported, "runs").groupby("variant").key.unique()
     assert sorted(keys["bias_back"]) == sorted(keys["baseline"])
     assert "(same model as `baseline`)" in (reported / "reports/quick/report.md").read_text()
+    output = (reported / "output.txt").read_text()
+    assert "bias_back is the same model as baseline" in output
 
 
 def test_a_mirrored_comparison_has_the_mirrored_delta(reported):
