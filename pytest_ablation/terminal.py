@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_ablation.report import by_delta, problems
@@ -32,6 +33,11 @@ def problem_lines(rows: Sequence[tuple[StudyResult, RowResult]]) -> list[str]:
         lines.append(f"{row.status}: {study.plan.name} ({study.plan.mode}) {row.name}")
         lines += [f"  {line}" for line in row.message.splitlines()]
     return lines
+
+
+def _shown(path: Path) -> str:
+    """Relative where the file lies below the current folder, as people would type it."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _row_line(row: RowResult, metric: str) -> str:
@@ -72,5 +78,5 @@ def summary_lines(finished: Finished) -> list[tuple[str, str]]:
     return [
         *lines,
         (counts, ""),
-        *((f"report: {folder}/report.md", "") for folder in finished.files),
+        *((f"report: {_shown(folder / 'report.md')}", "") for folder in finished.files),
     ]

@@ -105,7 +105,7 @@ def test_what_a_run_reports(train):
     seen = {(row.split, row.metric) for row in record.history}
     assert seen == {("train", "loss"), *product(["validation"], ["loss", "top1", "retrieval_top1"])}
     assert "80 articles" in record.notes["data"]
-    assert "24 tokens" in record.notes["encoder"]
+    assert f"{BiEncoderConfig().max_length} tokens" in record.notes["encoder"]
     assert all(record.fingerprints.values())
 
 

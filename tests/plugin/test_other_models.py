@@ -31,7 +31,7 @@ def test_a_scikit_learn_study_with_a_dict_gives_what_scikit_learn_gives(project)
     found = {(r["variant"], int(r["seed"])): float(r["value"]) for r in project.rows("runs")
              if r["metric"] == "top1"}  # fmt: skip
     assert found == pytest.approx(expected, rel=1e-9)
-    assert project.row("regularised")["verdict"] == "worse"
+    assert float(project.row("regularised")["delta"]) < 0
 
 
 def test_the_study_of_the_readme_runs_as_it_stands(project):

@@ -1,0 +1,76 @@
+"""The project itself: what may import what, what collection costs, what the README promises."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+QUICK_CASES = [
+    "test_biencoder_normalization.py::test_normalization[with_layernorm-quick]",
+    "test_biencoder_normalization.py::test_normalization[with_relu-quick]",
+    "test_biencoder_normalization.py::test_normalization[with_layernorm_relu-quick]",
+    "test_biencoder_normalization.py::test_normalization[without_layernorm-quick]",
+    "test_biencoder_normalization.py::test_normalization[without_relu-quick]",
+    "test_transformer_components.py::test_components[no_pe-quick]",
+    "test_transformer_components.py::test_components[single_head-quick]",
+    "test_transformer_components.py::test_components[no_ffn-quick]",
+    "test_transformer_components.py::test_components[freeze_emb-quick]",
+    "test_transformer_components.py::test_components[no_dropout-quick]",
+    "test_transformer_components.py::test_components[clip_grad-quick]",
+]
+
+
+def imported_modules(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def test_the_plugin_imports_no_torch_and_no_model():
+    for path in (ROOT / "pytest_ablation").rglob("*.py"):
+        top = {name.partition(".")[0] for name in imported_modules(path)}
+        assert not top & {"torch", "transformers", "sklearn", "models"}, path
+
+
+def test_the_models_import_only_the_run_interface_of_the_plugin():
+    allowed = {"pytest_ablation.run", "pytest_ablation.mode", "pytest_ablation.errors"}
+    for path in (ROOT / "models").rglob("*.py"):
+        used = {name for name in imported_modules(path) if name.startswith("pytest_ablation")}
+        assert used <= allowed, path
+
+
+@pytest.mark.parametrize("mode", ["quick", "full"])
+def test_collecting_the_studies_lists_readable_ids_and_imports_nothing_heavy(mode):
+    code = (
+        "import sys, pytest; "
+        f"pytest.main(['--collect-only', '-q', '-m', '{mode}', '-p', 'no:cacheprovider']); "
+        "print('HEAVY', sorted({'torch', 'transformers', 'sklearn'} & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, text=True, stdout=subprocess.PIPE, check=True
+    )
+    lines = result.stdout.splitlines()
+    assert [line for line in lines if "::" in line] == [
+        "ablation_tests/" + case.replace("-quick", f"-{mode}") for case in QUICK_CASES
+    ]
+    assert lines[-1] == "HEAVY []"
+
+
+def test_requirements_pin_the_one_torch():
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    assert [line for line in lines if line.startswith("torch")] == ["torch==2.13.0"]
+
+
+def test_every_option_is_in_the_readme():
+    from pytest_ablation import options
+
+    names = [value for name, value in vars(options).items() if name.endswith("_OPTION")]
+    readme = (ROOT / "README.md").read_text()
+    assert len(names) == 7
+    assert [name for name in names if name not in readme] == []
+    assert "--ablation-encoder" in readme
