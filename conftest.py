@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-pytest_plugins = ["pytest_ablation.plugin", "pytester"]
+pytest_plugins = ["pytest_ablation.plugin"]
 
 ENCODER_OPTION = "--ablation-encoder"
 

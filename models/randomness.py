@@ -8,6 +8,7 @@ study module may import this at collection.
 from __future__ import annotations
 
 import math
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,6 +32,21 @@ def torch_generator(run: Run, purpose: str, device: str | torch.device = "cpu") 
     import torch
 
     return torch.Generator(device).manual_seed(run.seed_for(purpose))
+
+
+def make_repeatable(device: str) -> None:
+    """Let torch choose algorithms that give the same bits again, where CUDA has a choice.
+
+    Without it, two equal runs on a GPU differ in their last bits, and a variant that changed
+    nothing could not be told from one that did. On the CPU there is nothing to choose. Source:
+    PyTorch documentation, "Reproducibility".
+    """
+    import torch
+
+    if torch.device(device).type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+        torch.backends.cudnn.benchmark = False
+        torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def initialise(module: torch.nn.Module, run: Run) -> None:

@@ -6,6 +6,7 @@ without ablation cases pay next to nothing for the plugin being installed.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -66,10 +67,12 @@ class AblationHooks:
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Leave out full cases unless they were asked for: they may cost hours."""
-        if self.config.option.markexpr:
+        if self.config.option.markexpr or "full" in self.config.option.keyword:
             return
-        named = set(self.config.args)
-        unasked = [i for i in items if _is_full_case(i) and i.nodeid not in named]
+        named = {argument.rpartition("/")[2] for argument in self.config.args}
+        unasked = [
+            i for i in items if _is_full_case(i) and i.nodeid.rpartition("/")[2] not in named
+        ]
         if unasked:
             self.config.hook.pytest_deselected(items=unasked)
             items[:] = [item for item in items if item not in unasked]
@@ -142,7 +145,8 @@ class AblationHooks:
         """Note what has reported."""
         if report.when == "call" or report.outcome != "passed":
             self._outcomes[report.nodeid] = report.outcome
-        self._expected.pop(report.nodeid, None)
+        if report.when in ("teardown", "???"):  # its last phase, or xdist's word for a crash
+            self._expected.pop(report.nodeid, None)
         return (yield from self._without_progress(report.nodeid, reports=True))
 
     # --- the end ---------------------------------------------------------------------------------
@@ -154,13 +158,15 @@ class AblationHooks:
         if self.is_worker or self.session is None or self.config.option.collectonly:
             return
         self.finished = self.session.finish(self._outcomes)
-        self._note_vanished_tests(exitstatus)
+        self._note_vanished_tests()
         if self.finished.errors and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if exitstatus == pytest.ExitCode.INTERNAL_ERROR:  # pytest prints no summary then
+            self.pytest_terminal_summary(self.config.pluginmanager.getplugin("terminalreporter"))
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
         """Print a table per study and say where the files are."""
-        if self.finished is not None:
+        if self.finished is not None and terminalreporter is not None:
             from pytest_ablation.terminal import summary_lines
 
             for text, markup in summary_lines(self.finished):
@@ -210,18 +216,27 @@ class AblationHooks:
         with self._progress.hidden(nodeid, reports=reports):
             return (yield)
 
-    def _note_vanished_tests(self, exitstatus: int) -> None:
-        """Tests that were collected and never reported must not end in a green session."""
-        if exitstatus == pytest.ExitCode.OK and self._expected and self.finished.results:
+    def _note_vanished_tests(self) -> None:
+        """Tests that were collected and never reported must not end in a green session.
+
+        With ``-x`` and ``--maxfail`` some never do, in a session that is red anyway.
+        """
+        if self._expected and self.finished.results and not self._stopped_early():
             names = "\n".join(f"  {node}" for node in self._expected)
             self.finished.errors.append(
                 f"collected but never reported (did a worker die?):\n{names}"
             )
 
+    def _stopped_early(self) -> bool:
+        return bool(self.config.option.maxfail and "failed" in self._outcomes.values())
+
 
 def _is_case(item: pytest.Item) -> bool:
+    study = sys.modules.get("pytest_ablation.study")  # no study, no case
     spec = getattr(item, "callspec", None)
-    return spec is not None and type(spec.params.get("ablation")).__name__ == "CaseSpec"
+    if study is None or spec is None:
+        return False
+    return isinstance(spec.params.get("ablation"), study.CaseSpec)
 
 
 def _is_full_case(item: pytest.Item) -> bool:

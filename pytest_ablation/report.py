@@ -32,7 +32,6 @@ class SessionFacts:
     trained: int
     reused: int
     warnings: tuple[str, ...]
-    store: str
 
 
 def markdown(results: Sequence[StudyResult], facts: SessionFacts) -> str:

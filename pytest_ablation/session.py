@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pytest_ablation.executors import Executor
     from pytest_ablation.study import CaseSpec
 
-_STALE_SESSION_SECONDS = 24 * 3600
+_LEFTOVER_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class AblationSession:
             ) from error
         for mode in sorted({case.mode for _, case in cases}):
             _check_writable(self.options.report_dir / mode)
-        self._remove_stale_sessions()
+        self._remove_leftovers()
         self.plan, self._specs = make_plan(
             self.uid,
             cases,
@@ -118,9 +118,11 @@ class AblationSession:
         )
         self.plan.write(self.folder / "plan.json")
 
-    def _remove_stale_sessions(self) -> None:
-        for folder in self.store.sessions.iterdir():
-            if time.time() - folder.stat().st_mtime > _STALE_SESSION_SECONDS:
+    def _remove_leftovers(self) -> None:
+        """What killed sessions left behind; younger folders may belong to one that still runs."""
+        unfinished = (path for path in self.store.runs.iterdir() if path.name.startswith("."))
+        for folder in (*self.store.sessions.iterdir(), *unfinished):
+            if time.time() - _last_change(folder) > _LEFTOVER_SECONDS:
                 shutil.rmtree(folder, ignore_errors=True)
 
     # --- during a case -----------------------------------------------------------------------
@@ -230,7 +232,7 @@ class AblationSession:
         finished.results = [study_result(s, records, failures, lost) for s in plan.studies]
         finished.trained = sum(record.session == self.uid for record in records.values())
         finished.reused = len(records) - finished.trained
-        finished.errors = _vanished(plan, finished.results, outcomes)
+        finished.errors = _unasked(plan, finished.results, outcomes)
         for mode in dict.fromkeys(study.mode for study in plan.studies):
             try:
                 finished.files.append(self._write_reports(mode, finished))
@@ -264,13 +266,13 @@ class AblationSession:
         results = [result for result in finished.results if result.plan.mode == mode]
         records = [run.record for s in results for row in s.rows for run in row.runs if run.record]
         keys = {record.key: record.session == self.uid for record in records}
+        events = self.journal.all_events("damaged")  # told by every process that met the record
         facts = SessionFacts(
             mode=mode,
             runs=len({run.key for s in results for row in s.rows for run in row.runs}),
             trained=sum(keys.values()),
             reused=len(keys) - sum(keys.values()),
-            warnings=tuple(event["message"] for event in self.journal.all_events("damaged")),
-            store=str(self.store.root),
+            warnings=tuple(dict.fromkeys(damaged["message"] for damaged in events)),
         )
         text = markdown(results, facts)
         folder = self.options.report_dir / mode
@@ -283,16 +285,15 @@ class AblationSession:
         return folder
 
 
-def _vanished(plan: Plan, results: Sequence[StudyResult], outcomes: dict[str, str]) -> list[str]:
-    """Cases that look fine to pytest but have no result: they must not pass unseen."""
+def _unasked(plan: Plan, results: Sequence[StudyResult], outcomes: dict[str, str]) -> list[str]:
+    """Cases that pytest calls passed although their row is not ok, for they never asked for it."""
     errors = []
     by_name = {(result.plan.name, result.plan.mode): result for result in results}
     for node, (study, mode, variant) in plan.cases.items():
         row = by_name[study, mode].row(variant)
-        if outcomes.get(node) == "passed" and row.status in ("missing", "failed"):
+        if outcomes.get(node) == "passed" and row.status != "ok":
             errors.append(
-                f"{node} passed, but its result is {row.status}: {row.message}; a case must call "
-                f"ablation.run()"
+                f"{node} passed, but its result is {row.status}: a case must call ablation.run()"
             )
     return errors
 
@@ -308,6 +309,14 @@ def _check_writable(folder: Path) -> None:
             f"the report folder {folder} cannot be written ({error}): choose another one with "
             f"--ablation-report=DIR"
         ) from error
+
+
+def _last_change(folder: Path) -> float:
+    """When anything in *folder* was last written; now, where another session removes it."""
+    try:
+        return max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
+    except FileNotFoundError:
+        return time.time()
 
 
 def _replace(path: Path, text: str) -> None:

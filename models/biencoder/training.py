@@ -20,7 +20,7 @@ from models.biencoder.data import Pairs, RetrievalData, load_pairs
 from models.biencoder.encoder import encoder_digest, encoder_folder
 from models.biencoder.model import BiEncoder
 from models.biencoder.retrieval import Answers, answer
-from models.randomness import numpy_generator
+from models.randomness import make_repeatable, numpy_generator
 
 if TYPE_CHECKING:
     from pytest_ablation.run import Run
@@ -63,6 +63,7 @@ class Evaluation:
 def train(config: BiEncoderConfig, run: Run) -> dict[str, float]:
     """See :func:`models.biencoder.train_biencoder`."""
     _require_epochs(run.mode.epochs)
+    make_repeatable(run.device)
     data = load_pairs(config, run, fewest=max(TOP_K) + 1)
     _describe(config, run, data)
     model = BiEncoder(config, run, data.width).to(run.device)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.metrics import top_k_correct
-from models.randomness import numpy_generator
+from models.randomness import make_repeatable, numpy_generator
 from models.transformer.config import TransformerConfig
 from models.transformer.data import (
     EncodedSplit,
@@ -70,6 +70,7 @@ class Evaluation:
 def train(config: TransformerConfig, run: Run) -> dict[str, float]:
     """See :func:`models.transformer.train_classifier`."""
     _require_epochs(run.mode.epochs)
+    make_repeatable(run.device)
     data = encode_bbc_news(run.data_dir, config.max_length, config.min_count)
     run.use_data(train=data.news.train, evaluation=(data.news.validation, data.news.test))
     run.note("data", data.news.describe())

@@ -1,14 +1,17 @@
 """The fixture that the tests of the plugin share."""
 
+from pathlib import Path
+
 import pytest
 from projects import ROOT, Project
 
 
 @pytest.fixture
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A project of its own for this test, with the plugin from this checkout."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("PY_COLORS", "0")
     for name in ("ABLATION_DATA", "GITHUB_STEP_SUMMARY", "PYTEST_ADDOPTS", "CI"):
         monkeypatch.delenv(name, raising=False)
-    return Project(pytester)
+    return Project(tmp_path)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -33,13 +36,16 @@ def test_softmax(ablation):
 
 
 class Project:
-    """A folder with a study over ``tests/studies/softmax.py``, and pytest to run it."""
+    """A folder with a study over ``tests/studies/softmax.py``, and pytest to run it.
 
-    def __init__(self, pytester: pytest.Pytester) -> None:
-        self.pytester = pytester
-        self.path = pytester.path
-        shutil.copy(ROOT / "tests" / "studies" / "softmax.py", self.path)
-        pytester.makeini("[pytest]\nstrict_markers = true\n")
+    Not ``pytester``: it forgets what was imported while it was there, and torch, imported a second
+    time by a later test, crashes the process.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        shutil.copy(ROOT / "tests" / "studies" / "softmax.py", path)
+        (path / "pytest.ini").write_text("[pytest]\nstrict_markers = true\n")
         self.write_conftest()
 
     def write_conftest(self, more: str = "") -> None:
@@ -63,7 +69,17 @@ class Project:
         jobs_option = [] if jobs is None else [f"--ablation-jobs={jobs}"]
         # hypothesis's own plugin is left out: its summary imports all of it, a second each time.
         own = ["-p", "no:hypothesispytest", *jobs_option]
-        return self.pytester.runpytest_subprocess(*own, *map(str, args))
+        return self.python("-m", "pytest", *own, *args)
+
+    def python(self, *args: object) -> pytest.RunResult:
+        """Run Python in the project's folder."""
+        started = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, *map(str, args)], cwd=self.path, capture_output=True, text=True
+        )
+        print(done.stdout, done.stderr, sep="\n")  # shown where a test fails
+        lines = done.stdout.splitlines(), done.stderr.splitlines()
+        return pytest.RunResult(done.returncode, *lines, time.perf_counter() - started)
 
     def rows(self, table: str = "summary", mode: str = "quick") -> list[dict[str, str]]:
         """The rows of a report table."""

@@ -116,6 +116,16 @@ def test_a_case_that_never_runs_its_training_turns_the_session_red(project):
     assert project.row("no_bias")["status"] == "missing"
 
 
+def test_a_case_that_looks_away_from_a_kept_run_without_effect_turns_the_session_red(project):
+    project.write_study('Variant("idle", unused=1)')
+    project.run("-m", "quick").assert_outcomes(failed=1, deselected=1)
+    project.write_study('Variant("idle", unused=1)', test="pass")
+    result = project.run("-m", "quick")
+    result.assert_outcomes(passed=1, deselected=1)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*idle-quick* passed, but its result is no_effect*"])
+
+
 def test_a_metric_that_training_does_not_return_fails_and_is_named(project):
     project.write_study('Variant("no_bias", use_bias=False)')
     path = project.path / "test_softmax.py"

@@ -1,7 +1,5 @@
 """The command line, option by option, as a user meets it."""
 
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -27,8 +25,8 @@ def test_both_modes_in_one_session_give_two_reports(project):
 def test_without_a_marker_full_cases_are_left_out_unless_named(project):
     project.write_study(VARIANT)
     project.run().assert_outcomes(passed=1, deselected=1)
-    named = "test_softmax.py::test_softmax[no_bias-full]"
-    project.run(named).assert_outcomes(passed=1)
+    project.run("test_softmax.py::test_softmax[no_bias-full]").assert_outcomes(passed=1)
+    project.run("-k", "no_bias-full").assert_outcomes(passed=1, deselected=1)
 
 
 def test_a_typo_in_the_marker_is_an_error(project):
@@ -194,11 +192,11 @@ def test_entry_point_and_conftest_together_register_once(project, tmp_path_facto
     for with_conftest in (True, False):
         if not with_conftest:
             (project.path / "conftest.py").unlink()
-        result = project.pytester.run(
-            sys.executable, "-c",
+        result = project.python(
+            "-c",
             f"import sys; sys.path.insert(0, {str(site)!r}); import pytest; "
             f"sys.exit(pytest.main(['-m', 'quick', '--ablation-jobs=1']))",
-        )  # fmt: skip
+        )
         assert result.ret == 0
         result.assert_outcomes(passed=1, deselected=1)
 
@@ -217,7 +215,5 @@ def test_a_session_without_cases_imports_none_of_the_logic(project):
         "print([m for m in sys.modules if m.startswith('pytest_ablation.') and "
         "m.split('.')[1] in ('session', 'store', 'report', 'executors')]); sys.exit(code)"
     )
-    result = subprocess.run([sys.executable, "-c", code], cwd=project.path, text=True,
-                            stdout=subprocess.PIPE, check=True)  # fmt: skip
-    assert result.stdout.splitlines()[-1] == "[]"
+    assert project.python("-c", code).outlines[-1] == "[]"
     assert not (project.path / ".ablation").exists()

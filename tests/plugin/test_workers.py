@@ -86,14 +86,19 @@ def test_a_pool_process_that_dies_costs_one_run_and_says_how_it_died(project):
     assert len(project.records()) == 14
 
 
-def test_a_test_that_never_reports_turns_a_green_session_red(project):
-    """A worker that swallows reports, as one does when execnet cannot carry them."""
-    project.write_study(VARIANTS)
-    project.write_conftest("""
+@pytest.mark.parametrize("seconds", [0, 3], ids=["first", "last"])
+def test_a_test_that_never_reports_turns_the_session_red_and_is_named(project, seconds):
+    """A worker that swallows a report, as one does when execnet cannot carry it.
+
+    Where that is the last thing that happens, pytest-xdist alone ends with exit status 0.
+    """
+    project.write_study('Variant("no_bias", use_bias=False), Variant("slow", learning_rate=0.01)')
+    project.write_conftest(f"""
 @pytest.hookimpl(tryfirst=True)
 def pytest_report_to_serializable(config, report):
-    if "slow" in getattr(report, "nodeid", ""):
-        import numpy
+    if "slow" in getattr(report, "nodeid", "") and report.when == "call":
+        import numpy, time
+        time.sleep({seconds})
         report.user_properties = [("x", numpy.float64(1))]
 """)
     result = project.run("-m", "quick", "-n", "2")
