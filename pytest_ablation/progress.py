@@ -16,24 +16,35 @@ from typing import Any
 
 from pytest_ablation.journal import Journal
 
+_BAR_WIDTH = 10
 _REDRAW_SECONDS = 0.2
 _QUIET_SECONDS = 30.0  # without a terminal: a sign of life at least this often
 
 
 @dataclass
 class _Running:
-    label: str
+    label: str  # "study row"
     seed: int
     epochs: int | None
+    doing: str = ""  # until the first epoch ends
     epoch: int = 0
     loss: float | None = None
 
     def __str__(self) -> str:
         text = f"{self.label} seed {self.seed}"
-        if self.epoch:
-            of = f"/{self.epochs}" if self.epochs else ""
-            text += f" epoch {self.epoch}{of}"
+        if not self.epoch:
+            return f"{text} {self.doing}".rstrip()
+        text += f" epoch {self.epoch}" + (f"/{self.epochs}" if self.epochs else "")
         return text if self.loss is None else f"{text} loss {self.loss:.4g}"
+
+    def within(self, room: int) -> str:
+        """The same in *room* characters: the study's name gives way first."""
+        text = str(self)
+        study, _, rest = text.partition(" ")
+        left = room - len(rest) - 1
+        if len(text) > room:
+            text = f"{study[: left - 2]}.. {rest}" if left > 4 else rest
+        return text[: max(room, 0)]
 
 
 class Progress:
@@ -143,6 +154,8 @@ class Progress:
             running = self._running[key]
             running.epoch = event["epoch"]
             running.loss = event["loss"] if event["loss"] is not None else running.loss
+        elif kind == "doing" and key in self._running:
+            self._running[key].doing = event["text"]
         elif kind == "reused":
             self._done.add(key)
         elif kind in ("finished", "failed"):
@@ -162,10 +175,11 @@ class Progress:
     def _draw_bar(self) -> None:
         current = list(self._running.values())
         more = f" (+{len(current) - 1} more)" if len(current) > 1 else ""
-        done = int(20 * len(self._done) / self._total) if self._total else 0
-        text = f"{self._head()} [{'#' * done}{'.' * (20 - done)}] {current[0]}{more}"
-        width = self._reporter._tw.fullwidth - 1
-        self._write(f"\r\x1b[2K{text[:width]}", on_new_line=not self._bar_shown)
+        done = int(_BAR_WIDTH * len(self._done) / self._total) if self._total else 0
+        head = f"{self._head()} [{'#' * done}{'.' * (_BAR_WIDTH - done)}] "
+        room = self._reporter._tw.fullwidth - 1 - len(head) - len(more)
+        text = f"{head}{current[0].within(room)}{more}"
+        self._write(f"\r\x1b[2K{text}", on_new_line=not self._bar_shown)
         self._bar_shown = True
 
     def _head(self) -> str:
@@ -182,7 +196,9 @@ class Progress:
             if on_new_line and (self._line_open or reporter._tw.width_of_current_line):
                 reporter.write("\n")
                 reporter.currentfspath = None  # what ensure_newline does, which skips dots of -n
-            reporter.write(text, flush=True)
+            # Past pytest's writer: it counts columns, and would count what the bar takes back.
+            reporter._tw._file.write(text)
+            reporter._tw._file.flush()
 
 
 class ProgressThread:

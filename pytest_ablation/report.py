@@ -113,7 +113,7 @@ def _study_section(study: StudyResult) -> list[str]:
     parts += [_notes(study), _table(study), _footnotes(study)]
     sentences = conclusions(study)
     if sentences:
-        parts.append("\n".join(f"- {sentence}" for sentence in sentences))
+        parts += ["### Conclusions", "\n".join(f"- {sentence}" for sentence in sentences)]
     return parts
 
 

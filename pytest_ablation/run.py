@@ -48,6 +48,8 @@ class Run:
         (encoder outputs, say); None when there is none.
     on_log : callable or None
         Called with ``(epoch, split, values)`` at every :meth:`log`, for progress.
+    on_doing : callable or None
+        Called with the text of every :meth:`doing`, for progress.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Run:
         data_dir: Path | None = None,
         cache_dir: Path | None = None,
         on_log: Callable[[int, str, Mapping[str, float]], None] | None = None,
+        on_doing: Callable[[str], None] | None = None,
     ) -> None:
         self.seed = seed
         self.mode = mode
@@ -71,6 +74,7 @@ class Run:
         self._requested_device = device
         self._device_index = device_index
         self._on_log = on_log
+        self._on_doing = on_doing
         self._data: dict[str, str] = {}
         self._batch_order = RunningDigest()
         self._steps = 0
@@ -214,6 +218,11 @@ class Run:
     def note(self, topic: str, text: str) -> None:
         """A fact about this run that a reader of the report should see, such as the data used."""
         self._notes[topic] = str(text)
+
+    def doing(self, text: str) -> None:
+        """What the run is busy with before its first epoch, for whoever watches the screen."""
+        if self._on_doing is not None:
+            self._on_doing(text)
 
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:

@@ -123,6 +123,10 @@ def _train(
         journal.tell("epoch", key=spec.key, epoch=epoch, loss=losses[0] if losses else None)
         tick()
 
+    def on_doing(text: str) -> None:
+        journal.tell("doing", key=spec.key, text=text)
+        tick()
+
     run = Run(
         seed=spec.seed,
         mode=spec.mode,
@@ -131,6 +135,7 @@ def _train(
         data_dir=place.data_dir,
         cache_dir=Store(place.store).cache,
         on_log=on_log,
+        on_doing=on_doing,
     )
     metrics: Mapping[str, float] = {}
     diverged = None

@@ -67,6 +67,7 @@ def load_pairs(config: BiEncoderConfig, run: Run, fewest: int) -> RetrievalData:
         max_length=config.max_length,
         device=run.device,
         cache_dir=run.cache_dir,
+        on_progress=run.doing,
     )
     on_device = torch.tensor(vectors, device=run.device)
     headlines, bodies = on_device[: len(articles)], on_device[len(articles) :]

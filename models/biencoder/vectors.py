@@ -15,6 +15,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def encode_texts(
     max_length: int,
     device: str = "cpu",
     cache_dir: Path | None = None,
+    on_progress: Callable[[str], None] = lambda text: None,
 ) -> np.ndarray:
     """The encoder's vectors of *texts*, float32 [n, width], in the order of *texts*; read-only.
 
@@ -49,13 +51,24 @@ def encode_texts(
         Where the encoder computes.
     cache_dir : Path or None
         A folder shared by processes, where vectors are kept; None keeps them in memory alone.
+    on_progress : callable
+        Called with a text before each chunk that has to be encoded.
 
     Raises
     ------
     models.biencoder.encoder.EncoderError
     """
     folder = encoder_folder(encoder)
-    return _vectors(tuple(texts), folder, encoder_digest(folder), max_length, device, cache_dir)
+    digest = encoder_digest(folder)
+    watcher = _Watcher(on_progress)
+    return _vectors(tuple(texts), folder, digest, max_length, device, cache_dir, watcher)
+
+
+@dataclass(frozen=True)
+class _Watcher:
+    """Who is told of progress. All are equal: the vectors do not depend on who watches."""
+
+    tell: Callable[[str], None] = field(compare=False)
 
 
 @functools.lru_cache(maxsize=4)
@@ -66,16 +79,22 @@ def _vectors(
     max_length: int,
     device: str,
     cache_dir: Path | None,
+    watcher: _Watcher,
 ) -> np.ndarray:
     openings = [opening(text, max_length) for text in texts]
     distinct = sorted(set(openings), key=_length)
     chunks = [distinct[start : start + CHUNK] for start in range(0, len(distinct), CHUNK)]
     encode = _Lazy(lambda: Encoder(folder, max_length, device))
+
+    def encode_and_tell(chunk: list[str]) -> np.ndarray:
+        watcher.tell(f"encoding {chunks.index(chunk) + 1}/{len(chunks)}")
+        return encode(chunk)
+
     if cache_dir is None:
-        encoded = [encode(chunk) for chunk in chunks]
+        encoded = [encode_and_tell(chunk) for chunk in chunks]
     else:
         key = _key(distinct, folder_digest, max_length, device)
-        encoded = encode_shared(chunks, encode, Path(cache_dir) / "encodings" / key)
+        encoded = encode_shared(chunks, encode_and_tell, Path(cache_dir) / "encodings" / key)
     row_of = {text: row for row, text in enumerate(distinct)}
     vectors = np.concatenate(encoded)[[row_of[text] for text in openings]]
     vectors.flags.writeable = False

@@ -238,3 +238,14 @@ print(vectors.tobytes().hex())
         time.sleep(0.01)
     assert np.array_equal(encode(), alone)
     assert other.communicate()[0].strip() == alone.tobytes().hex()
+
+
+def test_encoding_tells_its_progress_and_reading_kept_vectors_does_not(tiny_bert, tmp_path):
+    texts = [f"text {number}" for number in range(2 * CHUNK)]
+    settings = {"encoder": str(tiny_bert), "max_length": 8, "cache_dir": tmp_path}
+    told = []
+    encode_texts(texts, **settings, on_progress=told.append)
+    assert told == ["encoding 1/2", "encoding 2/2"]
+    vectors._vectors.cache_clear()
+    encode_texts(texts, **settings, on_progress=told.append)
+    assert len(told) == 2

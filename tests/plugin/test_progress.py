@@ -39,6 +39,8 @@ def test_output_of_a_test_that_is_not_captured_starts_on_its_own_line(project):
 def test_a_terminal_shows_a_bar_that_is_gone_when_pytest_writes(project):
     pty = pytest.importorskip("pty")
     project.write_study(VARIANTS)
+    study = project.path / "test_softmax.py"
+    study.write_text(study.read_text().replace('"softmax",', f'"a-study-{"x" * 40}",'))
     code = project.path / "softmax.py"
     code.write_text(
         "import time\n" + code.read_text().replace("losses = []", "losses = []; time.sleep(0.2)")
@@ -59,7 +61,9 @@ def test_a_terminal_shows_a_bar_that_is_gone_when_pytest_writes(project):
         output += chunk
     assert process.wait() == 0
     text = output.decode()
-    bars = re.findall(r"\r\x1b\[2K(ablation \d/9 \[[#.]{20}\] softmax \w+ seed \d[^\r\x1b]*)", text)
+    bars = re.findall(
+        r"\r\x1b\[2K(ablation \d/9 \[[#.]{10}\] a-st[\w-]*\.\. \w+ seed \d[^\r\x1b]*)", text
+    )
     assert len(bars) >= 3
     assert any("epoch 1/2 loss" in bar for bar in bars)
     assert max(map(len, bars)) < 80
