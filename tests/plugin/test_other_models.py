@@ -37,7 +37,7 @@ def test_a_scikit_learn_study_with_a_dict_gives_what_scikit_learn_gives(project)
 def test_the_study_of_the_readme_runs_as_it_stands(project):
     readme = (ROOT / "README.md").read_text()
     (code,) = re.findall(r"```python\n# test_digits\.py\n(.*?)```", readme, re.DOTALL)
-    assert len([line for line in code.splitlines() if line.strip()]) <= 30
+    assert len([line for line in code.splitlines() if line.strip()]) <= 22
     (project.path / "test_digits.py").write_text(code)
     result = project.run("-m", "quick", jobs=2)
     result.assert_outcomes(passed=2, deselected=2)
