@@ -90,13 +90,13 @@ def _plain(name: str, value: Any) -> Any:
     if isinstance(value, PurePath):
         return str(value)
     if isinstance(value, Enum):
-        return value.name
+        return f"{type(value).__qualname__}.{value.name}"
     if isinstance(value, (list, tuple)):
         return [_plain(name, member) for member in value]
     if isinstance(value, Mapping):
         return {str(key): _plain(name, member) for key, member in value.items()}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return plain_values(value)
+        return {"type": type(value).__qualname__, **plain_values(value)}
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:  # a NumPy scalar
         return value.item()
     raise StudyError(

@@ -49,13 +49,18 @@ def as_array(value: Any) -> Any:
     """*value*, a torch tensor of any device and dtype or anything array-like, as a numpy array."""
     import numpy as np
 
-    if hasattr(value, "detach"):
+    if _is_tensor(value):
         value = value.detach().cpu()
         try:
             return value.numpy()
         except TypeError:  # numpy has no bfloat16; float32 holds it exactly
             return value.float().numpy()
     return np.asarray(value)
+
+
+def _is_tensor(value: Any) -> bool:
+    """Whether *value* is a torch tensor; ``detach`` alone is also what breaks an open file."""
+    return all(hasattr(value, name) for name in ("detach", "cpu", "numpy"))
 
 
 def _feed(hasher: Any, value: Any) -> None:
@@ -79,7 +84,7 @@ def _feed(hasher: Any, value: Any) -> None:
         _feed_items(hasher, "list", value)
     elif isinstance(value, Set):
         _feed_items(hasher, "set", sorted(digest(member) for member in value))
-    elif hasattr(value, "__array__") or hasattr(value, "detach"):
+    elif hasattr(value, "__array__") or _is_tensor(value):
         _feed_array(hasher, as_array(value))
     else:
         raise TypeError(

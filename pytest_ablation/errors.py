@@ -10,10 +10,6 @@ class StudyError(AblationError, ValueError):
     """A study, variant or mode is defined in a way that cannot give a fair comparison."""
 
 
-class RunFailed(AblationError):
-    """A training run ended without a record; the text names study, variant and seed."""
-
-
 class Diverged(AblationError):
     """A loss stopped being finite.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import multiprocessing
+import os
 import pickle
 import signal
 import threading
@@ -19,13 +20,13 @@ from concurrent.futures import Future, TimeoutError
 from dataclasses import replace
 from typing import Any, Protocol
 
-from pytest_ablation.journal import Journal
 from pytest_ablation.plan import RunSpec
 from pytest_ablation.record import Record
-from pytest_ablation.training import Failure, Workplace, limit_threads, obtain
+from pytest_ablation.training import Failure, Workplace, limit_threads, obtain, tell_failure
 
 Outcome = Record | Failure
 _POLL_SECONDS = 0.2
+_GRACE_SECONDS = 5.0
 
 
 class Executor(Protocol):
@@ -104,9 +105,12 @@ class PoolExecutor:
             self._wake.notify_all()
         for child in list(self._children.values()):
             child.stop()
+        deadline = time.monotonic() + _GRACE_SECONDS
         for thread in self._slots:
             if thread.is_alive():
-                thread.join(timeout=10)
+                thread.join(timeout=max(0.0, deadline - time.monotonic()))
+        for child in list(self._children.values()):  # training code may handle SIGTERM itself
+            child.kill()
 
     def _submit(self, spec: RunSpec) -> None:
         if spec.key in self._futures:
@@ -156,7 +160,7 @@ class PoolExecutor:
         if not child.alive:
             del self._children[index]
             if not self._closing:
-                Journal(self._place.journal).tell("failed", key=spec.key, message=outcome.message)
+                tell_failure(self._place, spec.key, outcome)
         return outcome
 
     def _next(self) -> RunSpec | None:
@@ -197,6 +201,9 @@ class _Child:
     def stop(self) -> None:
         self._process.terminate()
 
+    def kill(self) -> None:
+        self._process.kill()
+
     def _how_it_died(self) -> str:
         code = self._process.exitcode or 0
         if code >= 0:
@@ -206,8 +213,9 @@ class _Child:
 
 
 def _child_main(connection: Any, place: Workplace) -> None:
-    """Train what comes until the other end closes, which happens also when that process dies."""
+    """Train what comes until the other end closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the group; pytest decides
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     limit_threads(place.threads)
     while True:
         try:
@@ -219,4 +227,15 @@ def _child_main(connection: Any, place: Workplace) -> None:
         except Exception:  # its module cannot be imported here
             connection.send(_Unloadable())
             continue
-        connection.send(obtain(spec, place))
+        try:
+            outcome = obtain(spec, place)
+        except BaseException as error:  # pytest.skip() in a training function, say
+            outcome = Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
+            tell_failure(place, spec.key, outcome)
+        connection.send(outcome)
+
+
+def _end_with_parent() -> None:
+    """A pytest that was killed must not leave hours of training behind that nobody waits for."""
+    multiprocessing.parent_process().join()
+    os._exit(1)

@@ -6,7 +6,7 @@ wrong, None where nothing is. Pure functions that never train.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pytest_ablation.plan import RowPlan
@@ -22,7 +22,9 @@ _WORDS = {
 }
 
 
-def no_effect(row: RowPlan, variant: BySeed, baseline: BySeed, *, train: str) -> str | None:
+def no_effect(
+    row: RowPlan, variant: BySeed, baseline: BySeed, *, train: str, metrics: Sequence[str]
+) -> str | None:
     """Why the variant counts as having changed nothing: it is bit-identical for every seed.
 
     Parameters
@@ -30,9 +32,10 @@ def no_effect(row: RowPlan, variant: BySeed, baseline: BySeed, *, train: str) ->
     row : the variant's plan (its changed fields)
     variant, baseline : finished records by seed
     train : the training function's name, for the message
+    metrics : what the study reports; what else runs return (seconds, say) does not count
     """
     seeds = sorted(set(variant) & set(baseline))
-    if not seeds or not all(identical(variant[seed], baseline[seed]) for seed in seeds):
+    if not seeds or not all(identical(variant[seed], baseline[seed], metrics) for seed in seeds):
         return None
     changes = ", ".join(f"{f}={new!r} instead of {old!r}" for f, (old, new) in row.changes.items())
     same = _what_is_identical(variant[seeds[0]], baseline[seeds[0]])
@@ -42,13 +45,15 @@ def no_effect(row: RowPlan, variant: BySeed, baseline: BySeed, *, train: str) ->
     )
 
 
-def identical(one: Record, other: Record) -> bool:
+def identical(one: Record, other: Record, metrics: Sequence[str]) -> bool:
     """Whether two runs came out the same, bit for bit, as far as they told.
 
-    Metrics and loss history must agree, and the predictions, or the final weights where not both
-    kept predictions.
+    These metrics and the loss history must agree, and the predictions, or the final weights where
+    not both kept predictions.
     """
-    if dict(one.metrics) != dict(other.metrics) or not _agree("loss_history", one, other):
+    if any(one.metrics[name] != other.metrics[name] for name in metrics):
+        return False
+    if not _agree("loss_history", one, other):
         return False
     if _both_told("predictions", one, other):
         return _agree("predictions", one, other)
@@ -59,13 +64,10 @@ def unfair(row: RowPlan, variant: BySeed, baseline: BySeed) -> str | None:
     """What differs between the runs that should not, and was not declared by the variant."""
     findings = []
     for seed in sorted(set(variant) & set(baseline)):
-        differing = [
-            _difference(name, variant[seed], baseline[seed])
-            for name in FAIRNESS
-            if name not in row.allow_different and _differs(name, variant[seed], baseline[seed])
-        ]
-        if differing:
-            findings.append(f"seed {seed}: {', '.join(differing)}")
+        names = differing(row, variant[seed], baseline[seed])
+        if names:
+            words = (_difference(name, variant[seed], baseline[seed]) for name in names)
+            findings.append(f"seed {seed}: {', '.join(words)}")
     if not findings:
         return None
     return (
@@ -75,21 +77,24 @@ def unfair(row: RowPlan, variant: BySeed, baseline: BySeed) -> str | None:
     )
 
 
-def unfair_seed(row: RowPlan, variant: Record, baseline: Record) -> bool:
-    """Whether this one pair of runs differs in something undeclared."""
-    return unfair(row, {0: variant}, {0: baseline}) is not None
+def differing(row: RowPlan, variant: Record, baseline: Record) -> list[str]:
+    """The names in ``FAIRNESS`` in which a pair of runs differs, undeclared.
 
-
-def _differs(name: str, one: Record, other: Record) -> bool:
-    values = one.fingerprints.get(name), other.fingerprints.get(name)
-    return None not in values and values[0] != values[1]
+    What one of them told and the other did not differs too: no step at all, say.
+    """
+    ours, theirs = variant.fingerprints, baseline.fingerprints
+    return [
+        name
+        for name in FAIRNESS
+        if name not in row.allow_different and ours.get(name) != theirs.get(name)
+    ]
 
 
 def _difference(name: str, variant: Record, baseline: Record) -> str:
-    if name in ("steps", "device"):  # digests say nothing to a reader, these do
-        values = variant.fingerprints[name], baseline.fingerprints[name]
-        return f"{_WORDS[name]} ({values[0]} against {values[1]})"
-    return _WORDS[name]
+    if name not in ("steps", "device"):  # digests say nothing to a reader, these do
+        return _WORDS[name]
+    ours, theirs = (record.fingerprints.get(name) for record in (variant, baseline))
+    return f"{_WORDS[name]} ({ours or 'none'} against {theirs or 'none'})"
 
 
 def _both_told(name: str, one: Record, other: Record) -> bool:
@@ -116,11 +121,10 @@ def _hint(row: RowPlan, variant: BySeed, train: str) -> str:
     found = [hint for hint in hints if hint]
     if found:
         return " ".join(found)
-    if not any(record.outcome.get("predictions") or record.outcome.get("weights")
-               or record.history for record in variant.values()):  # fmt: skip
+    if not any(any(record.outcome.values()) for record in variant.values()):
         return (
             f"Only metrics are known of these runs; if they agree by chance, let {train} call "
-            f"run.save_predictions or run.log, which tells them apart."
+            f"run.save_predictions, or run.log with a loss, which tells them apart."
         )
     fields = " and ".join(repr(field) for field in row.changes)
     return f"Check that {train} really uses {fields} on the way to its result."

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
 from pytest_ablation.errors import StudyError
@@ -48,17 +50,21 @@ class Mode:
             f"add {name}=... to Mode(...)"
         )
 
-    def with_seeds(self, seeds: int | Iterable[int]) -> Mode:
-        """The same budget with other seeds."""
+    def with_seed_count(self, count: int) -> Mode:
+        """The same budget with the first *count* seeds, or with the next unused ones added."""
+        unused = (seed for seed in itertools.count() if seed not in self.seeds)
+        seeds = itertools.islice(itertools.chain(self.seeds, unused), count)
         return Mode(seeds, **self.budget)
 
 
 def _seed_tuple(seeds: int | Iterable[int]) -> tuple[int, ...]:
-    listed = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    if isinstance(seeds, bool) or not isinstance(seeds, (Integral, Iterable)):
+        raise StudyError(f"seeds are a number or a list of them, found {seeds!r}: give seeds=3")
+    listed = tuple(range(seeds)) if isinstance(seeds, Integral) else tuple(seeds)
     if not listed:
         raise StudyError(f"a mode needs at least one seed, found seeds={seeds!r}: give seeds=3")
-    if any(isinstance(s, bool) or not isinstance(s, int) or s < 0 for s in listed):
+    if any(isinstance(s, bool) or not isinstance(s, Integral) or s < 0 for s in listed):
         raise StudyError(f"seeds are integers of 0 or more, found {seeds!r}")
     if len(set(listed)) != len(listed):
         raise StudyError(f"each seed may be named once, found {seeds!r}")
-    return listed
+    return tuple(map(int, listed))

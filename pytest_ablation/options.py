@@ -38,8 +38,8 @@ class Options:
 def add_options(group: Any) -> None:
     """Add the options to pytest's option group; README.md says what they mean for training."""
     option = group.addoption
-    option(REPORT_OPTION, metavar="DIR", default="reports", help="where reports go [reports]")
-    option(STORE_OPTION, metavar="DIR", default=".ablation", help="where runs are kept [.ablation]")
+    option(REPORT_OPTION, metavar="DIR", help="where reports go [reports]")
+    option(STORE_OPTION, metavar="DIR", help="where runs are kept [.ablation]")
     option(FRESH_OPTION, action="store_true", help="train all runs again, whatever is kept")
     option(SEEDS_OPTION, metavar="N", type=int, help="seeds per variant, instead of the mode's")
     option(DEVICE_OPTION, default="auto", help="auto, cpu, cuda or cuda:N [auto]")
@@ -70,11 +70,16 @@ def checked_options(config: pytest.Config) -> Options:
     if data is not None and not (start / data).is_dir():
         raise pytest.UsageError(f"{source} names the folder {data}, which does not exist")
     return Options(
-        report_dir=config.rootpath / Path(get(REPORT_OPTION)),
-        store_dir=config.rootpath / Path(get(STORE_OPTION)),
+        # As with pytest's own options: defaults lie in the root, what is typed where it is typed.
+        report_dir=_folder(start, get(REPORT_OPTION)) or config.rootpath / "reports",
+        store_dir=_folder(start, get(STORE_OPTION)) or config.rootpath / ".ablation",
         fresh=get(FRESH_OPTION),
         seeds=get(SEEDS_OPTION),
         device=get(DEVICE_OPTION),
-        data_dir=None if data is None else (start / data).resolve(),
+        data_dir=_folder(start, data),
         jobs=get(JOBS_OPTION) or 0,
     )
+
+
+def _folder(start: Path, given: str | None) -> Path | None:
+    return Path(os.path.abspath(start / given)) if given else None

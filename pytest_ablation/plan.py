@@ -19,7 +19,7 @@ from pytest_ablation.errors import StudyError
 from pytest_ablation.keys import run_key
 from pytest_ablation.mode import Mode
 from pytest_ablation.study import CaseSpec, Study, Train
-from pytest_ablation.training_code import training_code
+from pytest_ablation.training_code import TrainingCode, training_code
 
 
 @dataclass(frozen=True)
@@ -82,16 +82,11 @@ class Plan:
         return tuple(dict.fromkeys(keys))
 
     def write(self, path: Path) -> None:
-        """Write to *path* unless it is there: the workers of a session all make the same plan."""
+        """Write to *path*; the workers of a session all write the same plan there."""
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{path.name}.{os.getpid()}")
         temporary.write_text(json.dumps(dataclasses.asdict(self)), encoding="utf-8")
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            pass
-        finally:
-            temporary.unlink()
+        os.replace(temporary, path)
 
     @classmethod
     def read(cls, path: Path) -> Plan | None:
@@ -144,7 +139,7 @@ def make_plan(
         variants.append(case.variant)
     studies, specs = [], {}
     for (_, mode), (study, variants) in chosen.items():
-        planned, needed = _plan_study(study, mode, set(variants), seeds, device, data_dir)
+        planned, needed = _plan_study(study, mode, set(variants), seeds, device, data_dir, session)
         studies.append(planned)
         specs.update({key: spec for key, spec in needed.items() if key not in specs})
     by_node = {node: [case.study.name, case.mode, case.variant] for node, case in cases}
@@ -158,17 +153,18 @@ def _plan_study(
     seeds: int | None,
     device: str,
     data_dir: Path | None,
+    session: str,
 ) -> tuple[StudyPlan, dict[str, RunSpec]]:
     mode = study.modes[mode_name]
-    mode = mode if seeds is None else mode.with_seeds(seeds)
+    mode = mode if seeds is None else mode.with_seed_count(seeds)
     wanted = selected | {study.baseline_of(name) for name in selected}
-    code = training_code(study.train)
+    code = training_code(study.train, *_config_classes(study))
     specs: dict[str, RunSpec] = {}
     rows, error = [], ""
     for name in (row for row in study.rows if row in wanted):
         keys: dict[int, str] = {}
         try:
-            keys = _row_keys(study, name, mode, code, device, data_dir)
+            keys = _row_keys(study, name, mode, code, device, data_dir, session)
         except Exception as problem:  # the user's data function: any of its errors is the study's
             error = f"{type(problem).__name__}: {problem}"
         for seed, key in keys.items():
@@ -189,15 +185,29 @@ def _plan_study(
 
 
 def _row_keys(
-    study: Study, name: str, mode: Mode, code: Any, device: str, data_dir: Path | None
+    study: Study,
+    name: str,
+    mode: Mode,
+    code: TrainingCode,
+    device: str,
+    data_dir: Path | None,
+    session: str,
 ) -> dict[int, str]:
     config = study.configuration(name)
     data = study.data(config, data_dir) if study.data is not None else None
+    if not code.is_stable:  # nobody can tell whether it is the same code the next time
+        data = [data, session]
     plain = plain_values(config)
     return {
         seed: run_key(config=plain, seed=seed, mode=mode, data=data, code=code, device=device)
         for seed in mode.seeds
     }
+
+
+def _config_classes(study: Study) -> list[type]:
+    """The class of a configuration counts as code: its properties may decide the result."""
+    config = study.configuration(study.baseline_name)
+    return [type(config)] if dataclasses.is_dataclass(config) else []
 
 
 def _spec(study: Study, row: str, mode_name: str, mode: Mode, seed: int, key: str) -> RunSpec:

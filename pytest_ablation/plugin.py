@@ -6,8 +6,11 @@ without ablation cases pay next to nothing for the plugin being installed.
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from pytest_ablation.case import Ablation
     from pytest_ablation.session import AblationSession, Finished
 
+_MODE_WORD = re.compile(r"\b(quick|full)\b")
 _HOOKS_NAME = "ablation-hooks"
 _SESSION_INPUT = "ablation_session"  # how the controller tells its workers the session's id
 
@@ -67,15 +71,17 @@ class AblationHooks:
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Leave out full cases unless they were asked for: they may cost hours."""
-        if self.config.option.markexpr or "full" in self.config.option.keyword:
+        option = self.config.option
+        if _MODE_WORD.search(f"{option.markexpr} {option.keyword}") or getattr(option, "lf", False):
             return
-        named = {argument.rpartition("/")[2] for argument in self.config.args}
-        unasked = [
-            i for i in items if _is_full_case(i) and i.nodeid.rpartition("/")[2] not in named
-        ]
+        named = {self._place_of(argument) for argument in self.config.args}
+        unasked, left = [], []
+        for item in items:
+            is_named = (item.path, item.nodeid.partition("::")[2]) in named
+            (unasked if _is_full_case(item) and not is_named else left).append(item)
         if unasked:
             self.config.hook.pytest_deselected(items=unasked)
-            items[:] = [item for item in items if item not in unasked]
+            items[:] = left
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Plan the runs of the selected cases."""
@@ -188,13 +194,19 @@ class AblationHooks:
 
     # --- inside ----------------------------------------------------------------------------------
 
+    def _place_of(self, argument: str) -> tuple[Path, str]:
+        """The file, and the name in it, that an argument of the command line means."""
+        file, _, name = argument.partition("::")
+        return Path(os.path.abspath(self.config.invocation_params.dir / file)), name
+
     def _new_session(self) -> AblationSession:
         from pytest_ablation.session import AblationSession, Worker
 
         if not self.is_worker:
             return AblationSession(self.options)
         given = self.config.workerinput
-        worker = Worker(int(given["workerid"].removeprefix("gw")), given["workercount"])
+        number = re.sub(r"\D", "", given["workerid"]) or "0"  # gw3; --tx can name it otherwise
+        worker = Worker(int(number), given["workercount"])
         return AblationSession(self.options, given[_SESSION_INPUT], worker)
 
     def _show_progress(self) -> None:

@@ -43,13 +43,8 @@ def markdown(results: Sequence[StudyResult], facts: SessionFacts) -> str:
 
 
 def problems(results: Sequence[StudyResult]) -> list[tuple[StudyResult, RowResult]]:
-    """The rows of selected cases whose status is not ok."""
-    return [
-        (study, row)
-        for study in results
-        for row in study.rows
-        if row.status != "ok" and (row.plan.selected or row.plan.baseline is None)
-    ]
+    """The rows whose status is not ok."""
+    return [(study, row) for study in results for row in study.rows if row.status != "ok"]
 
 
 def by_delta(study: StudyResult) -> list[RowResult]:

@@ -142,7 +142,8 @@ def _status(
     plan: StudyPlan, row: RowPlan, own: tuple[RunResult, ...], base: tuple[RunResult, ...]
 ) -> tuple[str, str]:
     """The gravest status that applies to the row, and all that is to be said about it."""
-    if plan.error and not row.keys:
+    is_planned = row.keys and (row.baseline is None or plan.row(row.baseline).keys)
+    if plan.error and not is_planned:
         return "failed", plan.error
     troubled = [(row.name, run) for run in own if run.status != "ok"]
     troubled += [(f"its baseline {row.baseline}", run) for run in base if run.status != "ok"]
@@ -156,7 +157,7 @@ def _status(
     unfair = guards.unfair(row, variant, baseline)
     if unfair is not None:
         return "unfair", unfair
-    no_effect = guards.no_effect(row, variant, baseline, train=plan.train)
+    no_effect = guards.no_effect(row, variant, baseline, train=plan.train, metrics=plan.metrics)
     return ("no_effect", no_effect) if no_effect is not None else ("ok", "")
 
 
@@ -169,7 +170,7 @@ def _with_pair_status(
         return run
     if row_status == "no_effect":
         return replace(run, status="no_effect")
-    if guards.unfair_seed(row, run.record, pair.record):
+    if guards.differing(row, run.record, pair.record):
         return replace(run, status="unfair")
     return run
 

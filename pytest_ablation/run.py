@@ -13,7 +13,6 @@ import hashlib
 import math
 import numbers
 import platform
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -83,6 +82,7 @@ class Run:
         self._limits: dict[str, Limit] = {}
         self._notes: dict[str, str] = {}
         self._last_finite_loss: float | None = None
+        self.diverged: Diverged | None = None  #: set also where the training function caught it
         self._training_seconds: float | None = None
         self._started = time.perf_counter()
         _reset_peak_memory()
@@ -178,11 +178,12 @@ class Run:
             self._last_finite_loss = float(loss)
             return
         last = self._last_finite_loss
-        raise Diverged(
+        self.diverged = Diverged(
             f"{name} became {loss} in epoch {epoch if epoch is not None else '?'} "
             f"(step {self._steps}); the last finite loss was "
             f"{'never seen' if last is None else format(last, '.6g')}"
         )
+        raise self.diverged
 
     def watch_limit(self, field: str, *, limit: float, observed: float) -> None:
         """Tell a threshold of the configuration and the value that was compared with it.
@@ -210,6 +211,8 @@ class Run:
             not), which lets comparisons pair by example.
         """
         for name, value in arrays.items():
+            if name in ("file", "allow_pickle"):  # parameters of numpy.savez
+                raise ValueError(f"predictions cannot be called {name!r}: choose another name")
             array = as_array(value)
             if array.dtype.kind not in "biuf":
                 raise TypeError(f"predictions {name!r} must be numbers, found {array.dtype}")
@@ -243,9 +246,8 @@ class Run:
         mode_name: str = "",
         config: Mapping[str, Any] | None = None,
         session: str = "",
-        diverged: Diverged | None = None,
     ) -> Record:
-        """The record of this run.
+        """The record of this run; without metrics where it diverged.
 
         Raises
         ------
@@ -258,9 +260,11 @@ class Run:
             seed=self.seed,
             mode=mode_name,
             config=dict(config or {}),
-            status="ok" if diverged is None else "diverged",
-            message="" if diverged is None else str(diverged),
-            metrics={name: _finite_metric(name, value) for name, value in metrics.items()},
+            status="ok" if self.diverged is None else "diverged",
+            message="" if self.diverged is None else str(self.diverged),
+            metrics={name: _finite_metric(name, value) for name, value in metrics.items()}
+            if self.diverged is None
+            else {},
             epochs=max((row.epoch for row in self.history), default=0),
             steps=self._steps,
             fingerprints=self._fingerprints(),
@@ -313,10 +317,9 @@ def _finite_metric(name: str, value: Any) -> float:
 
 
 def _loss_history_digest(history: list[HistoryRow]) -> str | None:
-    """The losses where there are any, else all that was logged (times would never agree)."""
-    losses = [row for row in history if "loss" in row.metric]
-    rows = losses or history
-    return digest([tuple(row) for row in rows]) if rows else None
+    """Of what is called a loss alone: times, which may be logged too, would never agree."""
+    losses = [tuple(row) for row in history if "loss" in row.metric]
+    return digest(losses) if losses else None
 
 
 def _torch_cuda() -> Any | None:
@@ -351,5 +354,9 @@ def _peak_memory_mib(device: str) -> float | None:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) / 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
     per_mib = 2**20 if sys.platform == "darwin" else 2**10  # getrusage(2): bytes there, KiB here
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / per_mib

@@ -7,6 +7,7 @@ from the plan and the store, so that a crashed worker takes no result with it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import time
@@ -40,6 +41,10 @@ class Worker:
 
     index: int = 0
     count: int = 1
+
+
+class RecordWarning(UserWarning):
+    """A kept record could not be used; its run is trained again."""
 
 
 @dataclass
@@ -153,7 +158,7 @@ class AblationSession:
         unknown = [key for key in dict.fromkeys(keys) if key not in self._outcomes]
         place = self._workplace()
         for key in unknown:
-            record = usable_record(key, place)
+            record = self._kept(key, place)
             if record is not None:
                 self._outcomes[key] = record
                 if record.session != self.uid:
@@ -163,6 +168,17 @@ class AblationSession:
             self._outcomes.update(self._the_executor(place).collect(wanted, self.tick))
         self.tick()
         self.pause()
+
+    def _kept(self, key: str, place: Workplace) -> Record | None:
+        """The usable record of a run; a damaged one is set aside, with a warning."""
+        try:
+            return usable_record(key, place)
+        except DamagedRecord as problem:
+            text = f"{problem}; the run is trained again, the damaged record is set aside"
+            self.journal.tell("damaged", key=key, message=text)
+            self.store.set_aside(key)
+            warnings.warn(text, RecordWarning, stacklevel=2)
+            return None
 
     def _the_executor(self, place: Workplace) -> Executor:
         if self._executor is None:
@@ -179,9 +195,13 @@ class AblationSession:
         """What the pool may train ahead: all of it here, but under ``-n`` only the case at hand."""
         if self.worker.count > 1:
             return []
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a damaged record is warned of by its own case
-            return [s for key, s in self._specs.items() if usable_record(key, place) is None]
+        needed = []
+        for key, spec in self._specs.items():
+            with contextlib.suppress(DamagedRecord):  # its own case will warn of it
+                if usable_record(key, place) is not None:
+                    continue
+            needed.append(spec)
+        return needed
 
     def _workplace(self) -> Workplace:
         return Workplace(

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 CONFIDENCE = 0.95
 POWER = 0.80
 _NO_SPREAD = 1e-12  # differences that agree but for rounding
-VERDICTS = ("worse", "better", "no_detectable_change", "inconclusive")
 
 
 @dataclass(frozen=True)
@@ -28,8 +27,9 @@ class Delta:
     p_value : two-sided, for "no change"; None with fewer than two pairs or without any spread
     smallest_detectable : the size of change that as many seeds with this spread would find in four
         of five studies; None likewise
-    verdict : one of ``VERDICTS``; None with fewer than two pairs, and "inconclusive" where the
-        difference is the same for every seed, so that nothing is known of its spread
+    verdict : ``worse``, ``better``, ``no_detectable_change`` or ``inconclusive``, which it also is
+        where the difference is the same for every seed, so that nothing is known of its spread;
+        None with fewer than two pairs
     by_seed : seed to difference
     """
 

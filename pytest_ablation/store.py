@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from pytest_ablation.errors import AblationError
 from pytest_ablation.record import SCHEMA_VERSION, HistoryRow, Record
@@ -74,12 +74,22 @@ class Store:
             raise DamagedRecord(f"{folder}/record.json cannot be read: {error}") from error
         return _parse(folder, key, text)
 
-    def read_predictions(self, key: str) -> dict[str, Any]:
-        """The arrays that the run *key* saved by ``run.save_predictions``."""
-        import numpy as np
+    def set_aside(self, key: str) -> None:
+        """Move a damaged record out of the way, into ``damaged/``; nothing is lost.
 
-        with np.load(self.runs / key / "predictions.npz", allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
+        Does nothing where the record is whole by now, or is just being trained again.
+        """
+        lock = self.lock(key)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return
+        try:
+            self.read(key)
+        except DamagedRecord:
+            self._move_to_damaged(key)
+        finally:
+            lock.release()
 
     def write(self, record: Record, predictions: Mapping[str, Any] | None = None) -> None:
         """Keep *record*; a record of the same key that was there is replaced (kept if damaged)."""
@@ -104,7 +114,7 @@ class Store:
         try:
             for name, data in files.items():
                 _write_durably(fresh / name, data)
-            old = self._set_aside(key, unique)
+            old = self._make_room(key, unique)
             os.rename(fresh, target)
         except BaseException:
             shutil.rmtree(fresh, ignore_errors=True)
@@ -113,22 +123,21 @@ class Store:
         if old is not None:
             shutil.rmtree(old, ignore_errors=True)
 
-    def _set_aside(self, key: str, unique: str) -> Path | None:
-        """Make room at the place of *key*; the returned folder may go, a damaged one stays."""
-        target = self.runs / key
-        if not target.exists():
-            return None
+    def _make_room(self, key: str, unique: str) -> Path | None:
+        """Clear the place of *key*; the returned folder may go, a damaged record is kept."""
         try:
-            damaged = self.read(key) is None
+            if self.read(key) is None:
+                return None
         except DamagedRecord:
-            damaged = True
-        if damaged:
-            (self.root / "damaged").mkdir(exist_ok=True)
-            os.rename(target, self.root / "damaged" / f"{key}-{unique}")
+            self._move_to_damaged(key)
             return None
         old = self.runs / f".old-{key}-{unique}"
-        os.rename(target, old)
+        os.rename(self.runs / key, old)
         return old
+
+    def _move_to_damaged(self, key: str) -> None:
+        (self.root / "damaged").mkdir(exist_ok=True)
+        os.rename(self.runs / key, self.root / "damaged" / f"{key}-{uuid.uuid4().hex[:8]}")
 
 
 def _parse(folder: Path, key: str, text: str) -> Record:

@@ -6,8 +6,9 @@ can be wrong with a definition is an error here, before anything trains.
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -256,18 +257,13 @@ class Study:
                 )
 
 
-class _named:
+@contextlib.contextmanager
+def _named(prefix: str) -> Iterator[None]:
     """Put a prefix (whose fault it is) before the message of a StudyError raised inside."""
-
-    def __init__(self, prefix: str) -> None:
-        self.prefix = prefix
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        if isinstance(error, StudyError):
-            raise StudyError(f"{self.prefix}: {error}") from error
+    try:
+        yield
+    except StudyError as error:
+        raise StudyError(f"{prefix}: {error}") from error
 
 
 def checked_name(kind: str, name: Any) -> str:

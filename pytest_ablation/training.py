@@ -6,12 +6,13 @@ in the pytest process, in a pytest-xdist worker and in a process of the pool.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import traceback
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 
 from filelock import Timeout
@@ -50,26 +51,14 @@ class Failure:
     details: str = ""
 
 
-class RecordWarning(UserWarning):
-    """A kept record could not be used; its run is trained again."""
-
-
-def usable_record(spec_key: str, place: Workplace) -> Record | None:
+def usable_record(key: str, place: Workplace) -> Record | None:
     """The kept record, where there is one that this session may use.
 
-    Warns
-    -----
-    RecordWarning
-        The record is damaged; it will be set aside when its run has been trained again.
+    Raises
+    ------
+    DamagedRecord
     """
-    store = Store(place.store)
-    try:
-        record = store.read(spec_key)
-    except DamagedRecord as problem:
-        text = f"{problem}; the run is trained again, the damaged record is set aside"
-        Journal(place.journal).tell("damaged", key=spec_key, message=text)
-        warnings.warn(text, RecordWarning, stacklevel=2)
-        return None
+    record = Store(place.store).read(key)
     if record is None or record.session == place.session:
         return record
     return None if place.fresh else record
@@ -80,7 +69,8 @@ def obtain(
 ) -> Record | Failure | None:
     """The record of a run: the kept one, or one trained now under the run's lock.
 
-    Returns None when another process is training it. Calls *tick* whenever the run logs.
+    Returns None when another process is training it. Calls *tick* whenever the run logs. A run that
+    has failed in this session already fails with the same words, untrained.
     """
     store = Store(place.store)
     lock = store.lock(spec.key)
@@ -89,12 +79,21 @@ def obtain(
     except Timeout:
         return None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RecordWarning)  # the session has warned already
+        with contextlib.suppress(DamagedRecord):  # the session has told it already
             record = usable_record(spec.key, place)
-        return record if record is not None else _train_and_keep(spec, place, store, tick)
+            if record is not None:
+                return record
+        for event in Journal(place.journal).all_events("failed"):
+            if event["key"] == spec.key:
+                return Failure(event["message"], event["details"])
+        return _train_and_keep(spec, place, store, tick)
     finally:
         lock.release()
+
+
+def tell_failure(place: Workplace, key: str, failure: Failure) -> None:
+    """Let the other processes of the session, and its report, know why a run has no record."""
+    Journal(place.journal).tell("failed", key=key, message=failure.message, details=failure.details)
 
 
 def _train_and_keep(
@@ -102,6 +101,7 @@ def _train_and_keep(
 ) -> Record | Failure:
     journal = Journal(place.journal)
     epochs = spec.mode.budget.get("epochs")
+    epochs = int(epochs) if isinstance(epochs, Integral) else None
     journal.tell("started", key=spec.key, label=spec.label, seed=spec.seed, epochs=epochs)
     limit_threads(place.threads)
     try:
@@ -109,7 +109,7 @@ def _train_and_keep(
         store.write(record, predictions)
     except (Exception, SystemExit) as error:
         failure = Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
-        journal.tell("failed", key=spec.key, message=failure.message)
+        tell_failure(place, spec.key, failure)
         return failure
     journal.tell("finished", key=spec.key, status=record.status, seconds=record.cost.train_seconds)
     return record
@@ -138,11 +138,8 @@ def _train(
         on_doing=on_doing,
     )
     metrics: Mapping[str, float] = {}
-    diverged = None
-    try:
+    with contextlib.suppress(Diverged):  # the run remembers it
         metrics = spec.train(spec.config, run)
-    except Diverged as error:
-        diverged = error
     if not isinstance(metrics, Mapping):
         raise TypeError(
             f"a training function returns {{metric: value}}, found {type(metrics).__name__}: "
@@ -154,7 +151,6 @@ def _train(
         mode_name=spec.mode_name,
         config=plain_values(spec.config),
         session=place.session,
-        diverged=diverged,
     )
     return record, run.predictions
 

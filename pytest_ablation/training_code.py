@@ -3,7 +3,8 @@
 A training function goes in; a digest of the definitions it can reach inside the project, the
 versions of the libraries these import, and the names they mention come out. Comments, docstrings
 and formatting do not count, and neither does the rest of the module that the function lives in, so
-that adding a variant below it does not throw away finished runs.
+that adding a variant below it does not throw away finished runs; modules that it imports count
+whole.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import importlib.util
 import inspect
 import sys
 import sysconfig
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,52 +26,113 @@ from pytest_ablation.digests import digest
 #: Libraries whose version counts even where the project only reaches them through another one.
 ALWAYS_RELEVANT = ("numpy", "torch")
 _OWN_PACKAGE = __name__.partition(".")[0]
+_MOST_VALUES = 10_000  # carried by a function; with more, its content is not looked through
 
 
 @dataclass(frozen=True)
 class TrainingCode:
-    """``libraries`` maps distribution to version; ``mentioned`` are names the code reads."""
+    """``libraries`` maps distribution to version; ``mentioned`` are names the code reads.
+
+    ``is_stable`` is false where the function carries something whose content cannot be known (an
+    open file, say), so that its results must not be reused by another session.
+    """
 
     digest: str
     libraries: dict[str, str]
     mentioned: frozenset[str]
+    is_stable: bool = True
 
 
-@functools.lru_cache(maxsize=256)
-def training_code(function: Callable[..., Any]) -> TrainingCode:
-    """The training code reachable from *function* by names and imports.
+def training_code(*roots: Any) -> TrainingCode:
+    """The code and values that calling *roots* (functions, classes, callable objects) depends on.
 
-    A function without source (typed at a prompt) is digested by its bytecode. The arguments bound
-    by ``functools.partial`` count, by their ``repr``.
+    What a function carries along counts too: arguments bound by ``functools.partial``, variables of
+    the function around it (a decorator's, say), and the attributes of an object that is called. A
+    function without source (typed at a prompt) is digested by its bytecode.
     """
-    bound = _bound_arguments(function)
-    function = _innermost(function)
-    path = _source_file(function)
-    if path is None:
-        code = getattr(function, "__code__", None)
-        content = [code.co_code, repr(code.co_consts), code.co_names] if code else repr(function)
-        return TrainingCode(digest([bound, content]), _versions(set()), frozenset())
-    project, libraries = _reachable(path, function)
-    content = [[n, [ast.dump(node) for node in nodes]] for n, nodes in sorted(project.items())]
-    mentioned = {name for nodes in project.values() for node in nodes for name in _reads(node)}
-    return TrainingCode(digest([bound, content]), _versions(libraries), frozenset(mentioned))
+    carried = _Carried()
+    for root in roots:
+        carried.add(root)
+    content, mentioned, libraries = [], set(), set()
+    for function in carried.functions:
+        path = _source_file(function)
+        if path is None:
+            code = getattr(function, "__code__", None)
+            content.append([code.co_code, repr(code.co_consts), code.co_names] if code else None)
+        elif _in_library(path):
+            libraries.add(function.__module__.partition(".")[0])
+        else:
+            project, imported = _reachable(path, function)
+            libraries |= imported
+            content.append([[n, [ast.dump(node) for node in project[n]]] for n in sorted(project)])
+            mentioned |= {name for nodes in project.values() for node in nodes
+                          for name in _reads(node)}  # fmt: skip
+    return TrainingCode(
+        digest=digest([carried.values, content]),
+        libraries=_versions(libraries),
+        mentioned=frozenset(mentioned),
+        is_stable=carried.is_stable,
+    )
 
 
-def _bound_arguments(function: Any) -> list[str]:
-    bound = []
-    while isinstance(function, functools.partial):
-        bound.append(repr((function.args, sorted(function.keywords.items()))))
-        function = function.func
-    return bound
+class _Carried:
+    """The functions and classes, and the values, that an object brings along."""
+
+    def __init__(self) -> None:
+        self.functions: list[Any] = []
+        self.values: list[str] = []
+        self.is_stable = True
+        self._seen: dict[int, Any] = {}  # keeps them alive, so that no id is used twice
+
+    def add(self, value: Any) -> None:
+        if id(value) in self._seen:
+            return
+        self._seen[id(value)] = value
+        if len(self._seen) > _MOST_VALUES:
+            self.is_stable = False
+        else:
+            self._take(value)
+
+    def _take(self, value: Any) -> None:
+        if isinstance(value, functools.partial):
+            self._add_all([value.func, value.args, value.keywords])
+        elif inspect.ismethod(value):
+            self._add_all([value.__func__, value.__self__])
+        elif inspect.isfunction(value):
+            self.functions.append(value)
+            cells = [_cell_contents(cell) for cell in value.__closure__ or ()]
+            self._add_all([*cells, getattr(value, "__wrapped__", None)])
+        elif inspect.isclass(value):
+            self.functions.append(value)
+        elif inspect.isroutine(value) or inspect.ismodule(value):
+            self.values.append(value.__name__)
+        elif isinstance(value, (list, tuple)):
+            self._add_all(value)
+        elif isinstance(value, Mapping):
+            self._add_all([part for item in value.items() for part in item])
+        else:
+            self._take_object(value)
+
+    def _take_object(self, value: Any) -> None:
+        try:
+            self.values.append(digest(value))
+        except TypeError:
+            self.functions.append(type(value))
+            if hasattr(value, "__dict__"):
+                self.add(vars(value))
+            else:
+                self.is_stable = False
+
+    def _add_all(self, values: Iterable[Any]) -> None:
+        for value in values:
+            self.add(value)
 
 
-def _innermost(function: Any) -> Any:
-    """The plain function or class inside wrappers, partials and bound methods."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    function = inspect.unwrap(getattr(function, "__func__", function))
-    is_plain = inspect.isfunction(function) or inspect.isclass(function)
-    return function if is_plain else type(function)
+def _cell_contents(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # a variable that has not been assigned yet
+        return None
 
 
 def _source_file(function: Any) -> Path | None:
@@ -144,12 +206,17 @@ def _definitions(tree: ast.Module, name: str) -> list[ast.AST]:
 
 
 def _bound_names(statement: ast.stmt) -> Iterator[str]:
+    """The names by which *statement* can be needed; none where it always counts.
+
+    A star import binds names that only running it would tell, and a compound statement (``try``,
+    ``if`` ...) may bind what its condition decides: both always count.
+    """
     if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         yield statement.name
     elif isinstance(statement, (ast.Import, ast.ImportFrom)):
-        for alias in statement.names:
-            yield (alias.asname or alias.name).partition(".")[0]
-    else:
+        names = [alias.asname or alias.name for alias in statement.names]
+        yield from (name.partition(".")[0] for name in names if name != "*")
+    elif isinstance(statement, (ast.Assign, ast.AnnAssign, ast.AugAssign)):
         for node in ast.walk(statement):
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 yield node.id

@@ -133,3 +133,50 @@ def test_a_metric_that_training_does_not_return_fails_and_is_named(project):
     result = project.run("-m", "quick")
     result.assert_outcomes(failed=1, deselected=1)
     result.stdout.fnmatch_lines(["*train returned no metric 'top7', only top1, top2*"])
+
+
+def test_a_training_function_that_exits_is_a_failed_row(project):
+    project.write_study('Variant("no_bias", use_bias=False)')
+    code = project.path / "softmax.py"
+    exits = "    if not config['use_bias']:\n        raise SystemExit(0)\n"
+    code.write_text(code.read_text().replace("    x, y = points(", exits + "    x, y = points(", 1))
+    for jobs in (1, 2):
+        result = project.run("-m", "quick", jobs=jobs)
+        result.assert_outcomes(failed=1, deselected=1)
+        result.stdout.fnmatch_lines(["*no_bias, seed 0: failed: SystemExit: 0*"])
+
+
+def test_a_case_that_swallows_its_failure_turns_the_session_red(project):
+    test = "import pytest\n    with pytest.raises(pytest.fail.Exception): ablation.run()"
+    project.write_study('Variant("broken", do_raise=True)', test=test)
+    result = project.run("-m", "quick")
+    result.assert_outcomes(passed=1, deselected=1)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*passed, but its result is failed*"])
+
+
+def test_a_divergence_that_training_swallows_is_seen_all_the_same(project):
+    project.write_study('Variant("hot", learning_rate=1e200, momentum=1e10)')
+    code = project.path / "softmax.py"
+    step = "            run.step(batch, epoch=epoch, loss=loss)\n"
+    swallowed = "            try:\n    " + step + "            except Exception:\n"
+    swallowed += "                return {'top1': 0.5, 'top2': 0.5}\n"
+    assert step in code.read_text()
+    code.write_text(code.read_text().replace(step, swallowed))
+    project.run("-m", "quick").assert_outcomes(failed=1, deselected=1)
+    assert project.row("hot")["status"] == "diverged"
+
+
+def test_a_baseline_whose_data_are_not_there_fails_its_variants(project):
+    data = "data=lambda config, data_dir: 1 / 0 if config['use_bias'] else 1,"
+    project.write_study('Variant("no_bias", use_bias=False)', more=data)
+    result = project.run("-m", "quick")
+    result.assert_outcomes(failed=1, deselected=1)
+    assert project.row("no_bias")["status"] == "failed"
+
+
+def test_the_margin_of_the_study_decides_what_is_no_detectable_change(project):
+    project.write_study('Variant("slow", learning_rate=0.05)', more="margin=0.9,")
+    project.run("-m", "quick")
+    assert project.row("slow")["verdict"] == "no_detectable_change"
+    assert "no change larger than the margin of 90 points" in project.report()

@@ -25,8 +25,16 @@ def test_both_modes_in_one_session_give_two_reports(project):
 def test_without_a_marker_full_cases_are_left_out_unless_named(project):
     project.write_study(VARIANT)
     project.run().assert_outcomes(passed=1, deselected=1)
-    project.run("test_softmax.py::test_softmax[no_bias-full]").assert_outcomes(passed=1)
+    named = "test_softmax.py::test_softmax[no_bias-full]"
+    for spelling in (named, f"./{named}", project.path / named):
+        project.run(spelling).assert_outcomes(passed=1)
     project.run("-k", "no_bias-full").assert_outcomes(passed=1, deselected=1)
+
+
+def test_a_marker_expression_that_names_no_mode_does_not_ask_for_full_cases(project):
+    project.write_study(VARIANT)
+    (project.path / "pytest.ini").write_text("[pytest]\nmarkers = slow\n")
+    project.run("-m", "not slow").assert_outcomes(passed=1, deselected=1)
 
 
 def test_a_typo_in_the_marker_is_an_error(project):

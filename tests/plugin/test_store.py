@@ -122,7 +122,17 @@ def test_a_damaged_record_is_warned_of_set_aside_and_trained_again(project, dama
     assert counts(result) == "6 runs: 1 trained, 5 reused"
     assert project.summary_bytes() == summary
     assert "trained again, the damaged record is set aside" in project.report()
+    assert project.report().count("the damaged record is set aside") == 1
     assert len(list((project.path / ".ablation" / "damaged").iterdir())) == 1
+
+
+def test_a_damaged_record_is_mended_by_the_next_session_where_warnings_are_errors(project):
+    project.write_study(VARIANT)
+    project.run("-m", "quick")
+    truncate(project)
+    strict = ["-m", "quick", "-W", "error::pytest_ablation.session.RecordWarning"]
+    project.run(*strict).assert_outcomes(failed=1, deselected=1)
+    project.run(*strict).assert_outcomes(passed=1, deselected=1)
 
 
 def test_a_failed_run_is_not_kept(project):

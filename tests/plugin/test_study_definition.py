@@ -120,7 +120,7 @@ def test_an_unknown_word_in_allow_different_is_an_error():
         Variant("a", depth=1, allow_different=["batchorder"])
 
 
-@pytest.mark.parametrize("seeds", [0, [], [-1], [1, 1], [True], ["a"]])
+@pytest.mark.parametrize("seeds", [0, [], [-1], [1, 1], [True], ["a"], True, 2.5, None])
 def test_bad_seeds_are_an_error(seeds):
     with pytest.raises(StudyError, match="seed"):
         Mode(seeds=seeds)
@@ -137,3 +137,23 @@ def test_fields_that_collide_with_parameters_can_be_given_as_a_mapping():
         baseline={"description": "a"},
     )
     assert study.configuration("other") == {"description": "b"}
+
+
+def test_values_of_another_type_are_another_configuration():
+    @dataclass(frozen=True)
+    class Layer:
+        eps: float = 1e-5
+
+    @dataclass(frozen=True)
+    class RMS:
+        eps: float = 1e-5
+
+    study = define(Variant("rms", norm=RMS()), baseline={"norm": Layer()})
+    assert list(study.changes_of("rms")) == ["norm"]
+
+
+def test_a_seed_count_keeps_the_seeds_of_the_mode():
+    mode = Mode(seeds=[11, 22, 33], epochs=2)
+    assert mode.with_seed_count(2).seeds == (11, 22)
+    assert mode.with_seed_count(5).seeds == (11, 22, 33, 0, 1)
+    assert mode.with_seed_count(2).epochs == 2

@@ -127,3 +127,96 @@ def test_a_function_without_source_is_digested_by_its_bytecode():
     one = make("def train(config, run):\n    return {'top1': 1}")
     assert one == make("def train(config, run):\n\n    return {'top1': 1}")
     assert one != make("def train(config, run):\n    return {'top1': 2}")
+
+
+CARRIED = {
+    "a star import": ("from helpers import *", "return {'top1': h()}", "train"),
+    "a conditional import": (
+        "try:\n    import nothing_of_this_name\nexcept ImportError:\n    from helpers import h",
+        "return {'top1': h()}",
+        "train",
+    ),
+    "a decorator that hides the function": (
+        "from helpers import timed",
+        "return {'top1': 1}",
+        "timed(train)",
+    ),
+    "a callable object": ("from helpers import Trainer", "return {'top1': 1}", "Trainer(2.0)"),
+    "a bound method": ("from helpers import Trainer", "return {'top1': 1}", "Trainer(2.0).run"),
+    "a closure": ("from helpers import make", "return {'top1': 1}", "make(2.0)"),
+}
+HELPERS = """
+def h():
+    return 1.0
+
+def timed(function):
+    def inner(config, run):
+        return function(config, run)
+    return inner
+
+class Trainer:
+    def __init__(self, rate):
+        self.rate = rate
+    def __call__(self, config, run):
+        return {"top1": self.rate * h()}
+    def run(self, config, run):
+        return {"top1": self.rate * h()}
+
+def make(rate):
+    def train(config, run):
+        return {"top1": rate * h()}
+    return train
+"""
+
+
+@pytest.mark.parametrize("name", CARRIED)
+def test_what_a_function_carries_along_counts(tmp_path, monkeypatch, name):
+    monkeypatch.syspath_prepend(str(tmp_path))
+    imports, body, expression = CARRIED[name]
+
+    def code(helpers=HELPERS, body=body, expression=expression):
+        for module in ("entry", "helpers"):
+            sys.modules.pop(module, None)
+        (tmp_path / "helpers.py").write_text(helpers)
+        text = f"{imports}\n\ndef train(config, run):\n    {body}\n\nused = {expression}\n"
+        (tmp_path / "entry.py").write_text(text)
+        importlib.invalidate_caches()
+        return training_code(importlib.import_module("entry").used)
+
+    assert code() == code()
+    assert code().is_stable
+    changed = []
+    if "h()" in body or "2.0" in expression:
+        changed.append(code(helpers=HELPERS.replace("return 1.0", "return 2.0")))
+    if "2.0" in expression:
+        changed.append(code(expression=expression.replace("2.0", "3.0")))
+    if expression == "timed(train)":
+        changed.append(code(body="return {'top1': 2}"))
+    assert changed
+    assert all(other.digest != code().digest for other in changed)
+
+
+def test_the_properties_of_a_configuration_class_count(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def code(factor):
+        sys.modules.pop("configured", None)
+        (tmp_path / "configured.py").write_text(f"""
+class Config:
+    @property
+    def double(self):
+        return {factor}
+
+def train(config, run):
+    return {{"top1": config.double}}
+""")
+        importlib.invalidate_caches()
+        module = importlib.import_module("configured")
+        return training_code(module.train, module.Config).digest
+
+    assert code(2) == code(2) != code(3)
+
+
+def test_what_has_no_stable_content_is_told():
+    with open(__file__) as file:
+        assert not training_code(functools.partial(print, file=file)).is_stable

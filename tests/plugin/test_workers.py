@@ -1,8 +1,10 @@
 """Runs in many processes: the pool, pytest-xdist, and what happens when one of them dies."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -33,12 +35,41 @@ def test_results_do_not_depend_on_the_number_of_workers(project, workers, dist):
     assert one.read_bytes() == many.read_bytes()
 
 
-@pytest.mark.parametrize("workers", [["--ablation-jobs=3"], ["-n", "3"]])
-def test_a_shared_baseline_is_trained_once(project, workers):
+def count_trainings(project):
+    """From here on, each training writes a line; returns a function that reads them."""
+    (project.path / "counting.py").write_text("""
+import softmax, time
+
+def train(config, run):
+    with open("trained.txt", "a") as file:
+        file.write(f"{sorted(map(str, config.items()))} {run.seed}\\n")
+    time.sleep(0.1)
+    return softmax.train(config, run)
+""")
+    study = project.path / "test_softmax.py"
+    imports = "from softmax import BASELINE\nfrom counting import train"
+    study.write_text(study.read_text().replace("from softmax import BASELINE, train", imports))
+    return lambda: (project.path / "trained.txt").read_text().splitlines()
+
+
+@pytest.mark.parametrize("fresh", [[], ["--ablation-fresh"]], ids=["kept", "fresh"])
+@pytest.mark.parametrize("workers", [["--ablation-jobs=1"], ["--ablation-jobs=3"], ["-n", "3"]])
+def test_no_run_is_trained_twice(project, workers, fresh):
     project.write_study(VARIANTS)
-    result = project.run("-m", "quick", *workers, jobs=None)
+    trained = count_trainings(project)
+    result = project.run("-m", "quick", *workers, *fresh, jobs=None)
     result.stdout.fnmatch_lines(["12 runs: 12 trained, 0 reused"])
-    assert len(project.records()) == 12
+    assert len(trained()) == len(set(trained())) == 12
+
+
+def test_a_failing_run_of_a_shared_baseline_is_not_tried_by_every_worker(project):
+    project.write_study(VARIANTS.replace(")", ", do_raise=False)"), more="")
+    study = project.path / "test_softmax.py"
+    study.write_text(study.read_text().replace(
+        "baseline=BASELINE", 'baseline={**BASELINE, "do_raise": True}'))  # fmt: skip
+    trained = count_trainings(project)
+    project.run("-m", "quick", "-n", "2").assert_outcomes(failed=3)
+    assert len(trained()) == 12
 
 
 @pytest.mark.parametrize("workers", [["--ablation-jobs=1"], ["--ablation-jobs=2"], ["-n", "2"]])
@@ -116,6 +147,7 @@ def test_a_training_function_that_cannot_travel_is_trained_in_place(project):
 
 def test_two_sessions_at_once_train_each_run_once(project):
     project.write_study(VARIANTS)
+    trained = count_trainings(project)
     command = [sys.executable, "-m", "pytest", "-m", "quick", "--ablation-jobs=1"]
     sessions = [
         subprocess.Popen([*command, f"--ablation-report=r{n}"], cwd=project.path,
@@ -126,11 +158,7 @@ def test_two_sessions_at_once_train_each_run_once(project):
     assert [session.returncode for session in sessions] == [0, 0], outputs
     one, two = ((project.path / f"r{n}" / "quick" / "summary.csv").read_bytes() for n in range(2))
     assert one == two
-    sessions = [record["record"]["session"] for record in project.records().values()]
-    assert len(sessions) == 12
-    counted = [line for out in outputs for line in out.splitlines() if "12 runs:" in line]
-    trained = sum(int(line.split()[2]) for line in counted)
-    assert trained == 12
+    assert len(trained()) == len(set(trained())) == 12
 
 
 @pytest.mark.parametrize("stop", [["-x"], ["--maxfail=1"]])
@@ -141,3 +169,80 @@ def test_stopping_at_the_first_failure_still_writes_the_report(project, stop):
     assert project.row("broken")["status"] == "failed"
     assert project.row("slow")["status"] == "missing"
     assert "run the same command again" in project.report()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="signals of POSIX")
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL], ids=["Ctrl-C", "SIGKILL"])
+@pytest.mark.parametrize("stubborn", [False, True], ids=["", "handles SIGTERM"])
+def test_a_stopped_session_leaves_no_process_and_goes_on_where_it_was(project, stop, stubborn):
+    project.write_study(VARIANTS)
+    code = project.path / "softmax.py"
+    slow = "losses = []; time.sleep(0.2)"
+    if stubborn:
+        slow += "; signal.signal(signal.SIGTERM, lambda *_: None)"
+    code.write_text("import time\n" + code.read_text().replace("losses = []", slow))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-m", "quick", "--ablation-jobs=2"],
+        cwd=project.path, start_new_session=True, stdout=subprocess.DEVNULL,
+    )  # fmt: skip
+    wait_until(lambda: len(project.records()) >= 2)
+    if stop == signal.SIGINT:  # a terminal sends it to the whole group
+        os.killpg(process.pid, stop)
+        assert process.wait(30) == pytest.ExitCode.INTERRUPTED
+        assert "run the same command again" in project.report()
+    else:
+        process.send_signal(stop)
+        process.wait(30)
+    wait_until(lambda: not group_exists(process.pid))
+    kept = len(project.records())
+    result = project.run("-m", "quick")
+    result.stdout.fnmatch_lines([f"12 runs: {12 - kept} trained, {kept} reused"])
+
+
+def wait_until(condition):
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.05)
+    pytest.fail("waited for 30 seconds")
+
+
+def group_exists(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_training_gets_its_share_of_the_cores_and_the_users_choice_stands(
+    project, monkeypatch, jobs
+):
+    pytest.importorskip("torch")
+    from joblib import cpu_count
+
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "_ABLATION_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    project.write_study('Variant("no_bias", use_bias=False)')
+    code = project.path / "softmax.py"
+    note = "    import torch; run.note('threads', torch.get_num_threads())\n    x, y = points("
+    code.write_text(code.read_text().replace("    x, y = points(", note, 1))
+    project.run("-m", "quick", "--ablation-seeds=1", jobs=jobs)
+    share = max(1, cpu_count() // jobs)
+    assert f"- threads: {share}\n" in project.report()
+    chosen = 2 if share == 1 else 1
+    monkeypatch.setenv("OMP_NUM_THREADS", str(chosen))
+    project.run("-m", "quick", "--ablation-seeds=1", "--ablation-fresh", jobs=jobs)
+    assert f"- threads: {chosen}\n" in project.report()
+
+
+def test_half_a_line_of_a_journal_is_read_when_it_is_whole(tmp_path):
+    from pytest_ablation.journal import Journal
+
+    file = tmp_path / "1.jsonl"
+    file.write_bytes(b'{"kind": "a"}\n{"kind"')
+    journal = Journal(tmp_path)
+    assert journal.new_events() == [{"kind": "a"}]
+    file.write_bytes(file.read_bytes() + b': "b"}\n')
+    assert journal.new_events() == [{"kind": "b"}]
