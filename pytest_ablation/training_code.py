@@ -118,9 +118,9 @@ class _Carried:
             self.values.append(digest(value))
         except TypeError:
             self.functions.append(type(value))
-            if hasattr(value, "__dict__"):
+            if hasattr(value, "__dict__") and _source_file(type(value)) is not None:
                 self.add(vars(value))
-            else:
+            else:  # its state lies where Python cannot look
                 self.is_stable = False
 
     def _add_all(self, values: Iterable[Any]) -> None:
