@@ -246,14 +246,12 @@ class Study:
 
     def _check_effects(self) -> None:
         for variant in self.variants:
-            changed = self.changes_of(variant.name)
-            idle = sorted(set(variant.changes) - set(changed))
-            if not changed:
+            if not self.changes_of(variant.name):
+                idle = ", ".join(f"{field}={value!r}" for field, value in variant.changes.items())
                 raise StudyError(
                     f"variant {variant.name!r} resolves to the same configuration as its baseline "
                     f"{self.baseline_of(variant.name)!r}: "
-                    f"{', '.join(f'{f}={variant.changes[f]!r}' for f in idle)} is already so; "
-                    f"an ablation that changes nothing measures nothing"
+                    f"{idle} is already so; an ablation that changes nothing measures nothing"
                 )
 
 

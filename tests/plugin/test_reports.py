@@ -171,3 +171,9 @@ def test_a_loss_that_is_not_finite_stays_visible_in_the_history(project):
     values = [row["value"] for row in project.rows("history") if row["variant"] == "hot"]
     assert values
     assert not any(math.isfinite(float(value)) for value in values)
+
+
+def test_text_from_training_cannot_end_its_line_or_become_markup():
+    from pytest_ablation.report import escape
+
+    assert escape("a\n# b & <i>|`x`") == r"a \# b &amp; \<i\>\|\`x\`"

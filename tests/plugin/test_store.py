@@ -1,7 +1,9 @@
 """Runs are kept whole, reused, and never believed when they are damaged."""
 
 import json
+import os
 import shutil
+import time
 
 import pytest
 
@@ -24,6 +26,7 @@ def test_a_second_session_reuses_every_run_and_gives_the_same_summary(project):
     assert counts(project.run("-m", "quick")) == "6 runs: 0 trained, 6 reused"
     assert project.summary_bytes() == first
     assert {row["reused"] for row in project.rows("runs")} == {"true"}
+    assert "6 runs: 0 trained, 6 reused." in project.report()
 
 
 def test_fresh_trains_again_and_gives_the_same_bits(project):
@@ -42,7 +45,9 @@ def test_a_new_variant_reuses_the_baseline(project):
     project.write_study(VARIANT)
     project.run("-m", "quick")
     project.write_study(VARIANT + ', Variant("heavy", momentum=0.5)')
-    assert counts(project.run("-m", "quick")) == "9 runs: 3 trained, 6 reused"
+    result = project.run("-m", "quick")
+    assert counts(result) == "9 runs: 3 trained, 6 reused"
+    assert [line for line in result.outlines if line.startswith("ablation 9/9 softmax heavy seed")]
 
 
 @pytest.mark.parametrize(
@@ -167,3 +172,41 @@ def test_nothing_is_left_of_a_finished_session_but_runs_and_reports(project):
     assert sorted(p.name for p in (project.path / "reports" / "quick").iterdir()) == [
         "history.csv", "report.md", "runs.csv", "summary.csv",
     ]  # fmt: skip
+
+
+def test_fresh_never_reports_what_older_sessions_kept(project):
+    project.write_study(VARIANT)
+    code = project.path / "softmax.py"
+    fails = "    if os.path.exists('fail'):\n        raise RuntimeError('now it fails')\n"
+    code.write_text(code.read_text().replace("    x, y = points(", fails + "    x, y = points(", 1))
+    project.run("-m", "quick").assert_outcomes(passed=1, deselected=1)
+    (project.path / "fail").touch()
+    project.run("-m", "quick").assert_outcomes(passed=1, deselected=1)
+    project.run("-m", "quick", "--ablation-fresh").assert_outcomes(failed=1, deselected=1)
+    assert (project.row("no_bias")["status"], project.row("no_bias")["n_seeds"]) == ("failed", "0")
+    assert len(project.records()) == 6, "a run that fails costs no record"
+
+
+def test_what_killed_sessions_left_is_removed_after_a_day(project):
+    project.write_study(VARIANT)
+    store = project.path / ".ablation"
+    long_ago = time.time() - 2 * 24 * 3600
+    for folder in ("sessions/old", "runs/.new-old", "sessions/young", "runs/.new-young"):
+        (store / folder / "journal").mkdir(parents=True)
+        if folder.endswith("old"):
+            os.utime(store / folder / "journal", (long_ago, long_ago))
+            os.utime(store / folder, (long_ago, long_ago))
+    (store / "sessions" / "gone").symlink_to("nowhere")
+    project.run("-m", "quick").assert_outcomes(passed=1, deselected=1)
+    left = {path.name for path in [*(store / "sessions").iterdir(), *(store / "runs").iterdir()]}
+    assert {"young", ".new-young"} <= left
+    assert not {"old", ".new-old"} & left
+
+
+def test_a_report_that_cannot_be_written_at_the_end_turns_the_session_red(project):
+    project.write_study(VARIANT)
+    (project.path / "reports" / "quick" / "report.md").mkdir(parents=True)
+    result = project.run("-m", "quick")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["*the reports could not be written: *the runs are kept in *"])
+    assert len(project.records()) == 6

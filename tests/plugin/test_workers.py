@@ -53,7 +53,10 @@ def train(config, run):
 
 
 @pytest.mark.parametrize("fresh", [[], ["--ablation-fresh"]], ids=["kept", "fresh"])
-@pytest.mark.parametrize("workers", [["--ablation-jobs=1"], ["--ablation-jobs=3"], ["-n", "3"]])
+@pytest.mark.parametrize(
+    "workers",
+    [["--ablation-jobs=1"], ["--ablation-jobs=3"], ["-n", "3"], ["-n", "2", "--ablation-jobs=2"]],
+)
 def test_no_run_is_trained_twice(project, workers, fresh):
     project.write_study(VARIANTS)
     trained = count_trainings(project)
@@ -148,7 +151,7 @@ def test_a_training_function_that_cannot_travel_is_trained_in_place(project):
 def test_two_sessions_at_once_train_each_run_once(project):
     project.write_study(VARIANTS)
     trained = count_trainings(project)
-    command = [sys.executable, "-m", "pytest", "-m", "quick", "--ablation-jobs=1"]
+    command = [sys.executable, "-m", "pytest", "-m", "quick", "--ablation-jobs=2"]
     sessions = [
         subprocess.Popen([*command, f"--ablation-report=r{n}"], cwd=project.path,
                          stdout=subprocess.PIPE, text=True)
@@ -246,3 +249,13 @@ def test_half_a_line_of_a_journal_is_read_when_it_is_whole(tmp_path):
     assert journal.new_events() == [{"kind": "a"}]
     file.write_bytes(file.read_bytes() + b': "b"}\n')
     assert journal.new_events() == [{"kind": "b"}]
+
+
+def test_a_training_function_that_the_pool_cannot_import_is_trained_in_place(project):
+    """With importlib's import mode a test module has no name that another process could import."""
+    project.write_study(VARIANTS)
+    code = (project.path / "softmax.py").read_text()
+    study = project.path / "test_softmax.py"
+    study.write_text(study.read_text().replace("from softmax import BASELINE, train", code))
+    result = project.run("-m", "quick", "--import-mode=importlib", jobs=2)
+    result.assert_outcomes(passed=3, deselected=3)
