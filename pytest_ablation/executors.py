@@ -223,7 +223,7 @@ def _child_main(connection: Any, place: Workplace) -> None:
         except EOFError:
             return
         try:
-            spec = pickle.loads(message)
+            spec = pickle.loads(message)  # from our own parent's pipe, never from disk
         except Exception:  # its module cannot be imported here
             connection.send(_Unloadable())
             continue

@@ -20,6 +20,7 @@ from models.biencoder.data import Pairs, RetrievalData, load_pairs
 from models.biencoder.encoder import encoder_digest, encoder_folder
 from models.biencoder.model import BiEncoder
 from models.biencoder.retrieval import Answers, answer
+from models.budget import require_epochs
 from models.randomness import make_repeatable, numpy_generator
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Evaluation:
 
 def train(config: BiEncoderConfig, run: Run) -> dict[str, float]:
     """See :func:`models.biencoder.train_biencoder`."""
-    _require_epochs(run.mode.epochs)
+    require_epochs(run)
     make_repeatable(run.device)
     data = load_pairs(config, run, fewest=max(TOP_K) + 1)
     _describe(config, run, data)
@@ -72,14 +73,6 @@ def train(config: BiEncoderConfig, run: Run) -> dict[str, float]:
         fit(model, config, run, data)
     run.save_weights(model.state_dict())
     return report(evaluate(model, config, data.test), run)
-
-
-def _require_epochs(epochs: object) -> None:
-    if not isinstance(epochs, int) or epochs < 1:
-        raise ValueError(
-            f"the mode's epochs must be an integer of 1 or more, found {epochs!r}: "
-            f"give Mode(..., epochs=3)"
-        )
 
 
 def _describe(config: BiEncoderConfig, run: Run, data: RetrievalData) -> None:

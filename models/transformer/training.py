@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.budget import require_epochs
 from models.metrics import top_k_correct
 from models.randomness import make_repeatable, numpy_generator
 from models.transformer.config import TransformerConfig
@@ -69,7 +70,7 @@ class Evaluation:
 
 def train(config: TransformerConfig, run: Run) -> dict[str, float]:
     """See :func:`models.transformer.train_classifier`."""
-    _require_epochs(run.mode.epochs)
+    require_epochs(run)
     make_repeatable(run.device)
     data = encode_bbc_news(run.data_dir, config.max_length, config.min_count)
     run.use_data(train=data.news.train, evaluation=(data.news.validation, data.news.test))
@@ -82,14 +83,6 @@ def train(config: TransformerConfig, run: Run) -> dict[str, float]:
         fit(model, config, run, data.train, data.validation)
     run.save_weights(model.state_dict())
     return report(evaluate(model, DeviceSplit.of(data.test, run.device)), data.test.labels, run)
-
-
-def _require_epochs(epochs: object) -> None:
-    if not isinstance(epochs, int) or epochs < 1:
-        raise ValueError(
-            f"the mode's epochs must be an integer of 1 or more, found {epochs!r}: "
-            f"give Mode(..., epochs=3)"
-        )
 
 
 def fit(

@@ -1,0 +1,18 @@
+"""What a training function expects of the mode's budget, checked before anything is loaded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_ablation.run import Run
+
+
+def require_epochs(run: Run) -> None:
+    """Raise ``ValueError`` unless ``run.mode.epochs`` is an integer of 1 or more."""
+    epochs = run.mode.epochs
+    if not isinstance(epochs, int) or epochs < 1:
+        raise ValueError(
+            f"the mode's epochs must be an integer of 1 or more, found {epochs!r}: "
+            f"give Mode(..., epochs=3)"
+        )
