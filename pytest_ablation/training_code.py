@@ -85,7 +85,11 @@ class _Carried:
         self._seen: dict[int, Any] = {}  # keeps them alive, so that no id is used twice
 
     def add(self, value: Any) -> None:
+        if value is None or isinstance(value, (bool, int, float, str, bytes)):
+            self.values.append(digest(value))
+            return
         if id(value) in self._seen:
+            self.values.append(f"again {list(self._seen).index(id(value))}")
             return
         self._seen[id(value)] = value
         if len(self._seen) > _MOST_VALUES:
@@ -107,8 +111,10 @@ class _Carried:
         elif inspect.isroutine(value) or inspect.ismodule(value):
             self.values.append(value.__name__)
         elif isinstance(value, (list, tuple)):
+            self.values.append(f"list of {len(value)}")
             self._add_all(value)
         elif isinstance(value, Mapping):
+            self.values.append(f"mapping of {len(value)}")
             self._add_all([part for item in value.items() for part in item])
         else:
             self._take_object(value)

@@ -217,6 +217,22 @@ def train(config, run):
     assert code(2) == code(2) != code(3)
 
 
+def test_values_that_repeat_or_nest_are_told_apart():
+    def train(config, run, **bound):
+        return {"top1": 1.0}
+
+    bound = [
+        {"x": 1, "y": 2, "z": 1},
+        {"x": 1, "y": 2, "z": 2},
+        {"x": 1, "y": 2},
+        {"x": [[1], 2]},
+        {"x": [1, [2]]},
+        {"x": [1, 2]},
+    ]
+    digests = {training_code(functools.partial(train, **values)).digest for values in bound}
+    assert len(digests) == len(bound)
+
+
 def test_what_has_no_stable_content_is_told():
     with open(__file__) as file:
         assert not training_code(functools.partial(print, file=file)).is_stable

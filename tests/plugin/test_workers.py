@@ -180,10 +180,13 @@ def test_stopping_at_the_first_failure_still_writes_the_report(project, stop):
 def test_a_stopped_session_leaves_no_process_and_goes_on_where_it_was(project, stop, stubborn):
     project.write_study(VARIANTS)
     code = project.path / "softmax.py"
-    slow = "losses = []; time.sleep(0.2)"
+    endless = (
+        "losses = []\n        while run.seed == 2 and os.path.exists('endless'): time.sleep(0.1)"
+    )
     if stubborn:
-        slow += "; signal.signal(signal.SIGTERM, lambda *_: None)"
-    code.write_text("import time\n" + code.read_text().replace("losses = []", slow))
+        endless = "signal.signal(signal.SIGTERM, lambda *_: None); " + endless
+    code.write_text("import time\n" + code.read_text().replace("losses = []", endless))
+    (project.path / "endless").touch()
     process = subprocess.Popen(
         [sys.executable, "-m", "pytest", "-m", "quick", "--ablation-jobs=2"],
         cwd=project.path, start_new_session=True, stdout=subprocess.DEVNULL,
@@ -198,6 +201,7 @@ def test_a_stopped_session_leaves_no_process_and_goes_on_where_it_was(project, s
         process.wait(30)
     wait_until(lambda: not group_exists(process.pid))
     kept = len(project.records())
+    (project.path / "endless").unlink()
     result = project.run("-m", "quick")
     result.stdout.fnmatch_lines([f"12 runs: {12 - kept} trained, {kept} reused"])
 
