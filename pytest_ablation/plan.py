@@ -128,6 +128,7 @@ def make_plan(
         Two different studies of one name.
     """
     cases = list(cases)
+    inputs = _Inputs(session, seeds, device, data_dir)
     chosen: dict[tuple[str, str], tuple[Study, list[str]]] = {}
     for _, case in cases:
         study, variants = chosen.setdefault((case.study.name, case.mode), (case.study, []))
@@ -139,24 +140,28 @@ def make_plan(
         variants.append(case.variant)
     studies, specs = [], {}
     for (_, mode), (study, variants) in chosen.items():
-        planned, needed = _plan_study(study, mode, set(variants), seeds, device, data_dir, session)
+        planned, needed = _plan_study(study, mode, set(variants), inputs)
         studies.append(planned)
         specs.update({key: spec for key, spec in needed.items() if key not in specs})
     by_node = {node: [case.study.name, case.mode, case.variant] for node, case in cases}
     return Plan(session, tuple(studies), by_node), specs
 
 
+@dataclass(frozen=True)
+class _Inputs:
+    """What of the session decides the keys of its runs."""
+
+    session: str
+    seeds: int | None
+    device: str
+    data_dir: Path | None
+
+
 def _plan_study(
-    study: Study,
-    mode_name: str,
-    selected: set[str],
-    seeds: int | None,
-    device: str,
-    data_dir: Path | None,
-    session: str,
+    study: Study, mode_name: str, selected: set[str], inputs: _Inputs
 ) -> tuple[StudyPlan, dict[str, RunSpec]]:
     mode = study.modes[mode_name]
-    mode = mode if seeds is None else mode.with_seed_count(seeds)
+    mode = mode if inputs.seeds is None else mode.with_seed_count(inputs.seeds)
     wanted = selected | {study.baseline_of(name) for name in selected}
     code = training_code(study.train, *_config_classes(study))
     specs: dict[str, RunSpec] = {}
@@ -164,7 +169,7 @@ def _plan_study(
     for name in (row for row in study.rows if row in wanted):
         keys: dict[int, str] = {}
         try:
-            keys = _row_keys(study, name, mode, code, device, data_dir, session)
+            keys = _row_keys(study, name, mode, code, inputs)
         except Exception as problem:  # the user's data function: any of its errors is the study's
             error = f"{type(problem).__name__}: {problem}"
         for seed, key in keys.items():
@@ -185,19 +190,13 @@ def _plan_study(
 
 
 def _row_keys(
-    study: Study,
-    name: str,
-    mode: Mode,
-    code: TrainingCode,
-    device: str,
-    data_dir: Path | None,
-    session: str,
+    study: Study, name: str, mode: Mode, code: TrainingCode, inputs: _Inputs
 ) -> dict[int, str]:
     config = study.configuration(name)
-    data = study.data(config, data_dir) if study.data is not None else None
+    data = study.data(config, inputs.data_dir) if study.data is not None else None
     if not code.is_stable:  # nobody can tell whether it is the same code the next time
-        data = [data, session]
-    plain = plain_values(config)
+        data = [data, inputs.session]
+    plain, device = plain_values(config), inputs.device
     return {
         seed: run_key(config=plain, seed=seed, mode=mode, data=data, code=code, device=device)
         for seed in mode.seeds

@@ -82,16 +82,17 @@ class _Carried:
         self.functions: list[Any] = []
         self.values: list[str] = []
         self.is_stable = True
-        self._seen: dict[int, Any] = {}  # keeps them alive, so that no id is used twice
+        # id to (number, object); the object is kept alive, so that no id is used twice
+        self._seen: dict[int, tuple[int, Any]] = {}
 
     def add(self, value: Any) -> None:
         if value is None or isinstance(value, (bool, int, float, str, bytes)):
             self.values.append(digest(value))
             return
         if id(value) in self._seen:
-            self.values.append(f"again {list(self._seen).index(id(value))}")
+            self.values.append(f"again {self._seen[id(value)][0]}")
             return
-        self._seen[id(value)] = value
+        self._seen[id(value)] = len(self._seen), value
         if len(self._seen) > _MOST_VALUES:
             self.is_stable = False
         else:

@@ -221,7 +221,10 @@ def test_values_that_repeat_or_nest_are_told_apart():
     def train(config, run, **bound):
         return {"top1": 1.0}
 
+    one, two = [1], [2]
     bound = [
+        {"x": one, "y": two, "z": one},
+        {"x": one, "y": two, "z": two},
         {"x": 1, "y": 2, "z": 1},
         {"x": 1, "y": 2, "z": 2},
         {"x": 1, "y": 2},
