@@ -16,12 +16,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.errors import DataError
+
 SPLIT_FRACTIONS = {"train": 0.7, "validation": 0.15, "test": 0.15}
 SPLIT_SEED = 2006  # one split for all runs: a seed of a run varies training, never the data
-
-
-class DataError(ValueError):
-    """A data folder does not hold what was expected."""
 
 
 @dataclass(frozen=True)

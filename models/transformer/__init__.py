@@ -32,7 +32,7 @@ def train_classifier(config: TransformerConfig, run: Run) -> dict[str, float]:
     ------
     pytest_ablation.errors.Diverged
         A loss was not finite.
-    models.bbc_news.DataError
+    models.errors.DataError
         There are no articles to train on.
     """
     from models.transformer.training import train  # imports torch
