@@ -80,9 +80,11 @@ def unfair(row: RowPlan, variant: BySeed, baseline: BySeed) -> str | None:
 def differing(row: RowPlan, variant: Record, baseline: Record) -> list[str]:
     """The names in ``FAIRNESS`` in which a pair of runs differs, undeclared.
 
-    What one of them told and the other did not differs too: no step at all, say.
+    What one of them told and the other did not differs too: no step at all, say. Where early
+    stopping ended one of them, they may differ in the number of steps, and the batch order is
+    compared over the epochs that both trained.
     """
-    ours, theirs = variant.fingerprints, baseline.fingerprints
+    ours, theirs = _compared(variant, baseline), _compared(baseline, variant)
     return [
         name
         for name in FAIRNESS
@@ -90,7 +92,37 @@ def differing(row: RowPlan, variant: Record, baseline: Record) -> list[str]:
     ]
 
 
+def _compared(one: Record, other: Record) -> Mapping[str, Any]:
+    """The fingerprints by which *one* is compared with *other*."""
+    shared = _shared_epochs(one, other)
+    if shared is None:
+        return one.fingerprints
+    return {**one.fingerprints, "steps": None, "batch_order": one.epoch_orders[shared - 1]}
+
+
+def _shared_epochs(one: Record, other: Record) -> int | None:
+    """Over how many epochs two runs are compared, None where that is over all they did.
+
+    It is over the shorter one's where early stopping is all that made them differ in length: both
+    stopped by one rule (patience and budget), or the one that told of no stop had the budget of the
+    other and used it up.
+    """
+    stops = [run.early_stop for run in (one, other) if run.early_stop is not None]
+    if not stops or not one.epoch_orders or not other.epoch_orders:
+        return None
+    if len({(stop.patience, stop.budget) for stop in stops}) > 1:
+        return None
+    whole = [len(run.epoch_orders) for run in (one, other) if run.early_stop is None]
+    if whole and whole != [stops[0].budget]:
+        return None
+    return min(len(one.epoch_orders), len(other.epoch_orders))
+
+
 def _difference(name: str, variant: Record, baseline: Record) -> str:
+    shared = _shared_epochs(variant, baseline)
+    if name == "batch_order" and shared is not None:
+        over = "epoch, the only one" if shared == 1 else f"{shared} epochs"
+        return f"{_WORDS[name]} over the first {over} that both trained"
     if name not in ("steps", "device"):  # digests say nothing to a reader, these do
         return _WORDS[name]
     ours, theirs = (record.fingerprints.get(name) for record in (variant, baseline))

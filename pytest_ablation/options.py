@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ SEEDS_OPTION = "--ablation-seeds"
 DEVICE_OPTION = "--ablation-device"
 DATA_OPTION = "--ablation-data"
 JOBS_OPTION = "--ablation-jobs"
+SAVE_MODELS_OPTION = "--ablation-save-models"
+METRIC_OPTION = "--ablation-metric"
 DATA_VARIABLE = "ABLATION_DATA"
 
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
@@ -24,7 +27,11 @@ _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 @dataclass(frozen=True)
 class Options:
-    """The command line, checked. ``jobs`` 0 means: as many as there are cores."""
+    """The command line, checked.
+
+    ``jobs`` 0 means: as many as there are cores. ``metric`` is the metric that is to lead in
+    reports; None leaves that to each study.
+    """
 
     report_dir: Path
     store_dir: Path
@@ -33,6 +40,8 @@ class Options:
     device: str = "auto"
     data_dir: Path | None = None
     jobs: int = 0
+    save_models: bool = False
+    metric: str | None = None
 
 
 def add_options(group: Any) -> None:
@@ -45,6 +54,8 @@ def add_options(group: Any) -> None:
     option(DEVICE_OPTION, default="auto", help="auto, cpu, cuda or cuda:N [auto]")
     option(DATA_OPTION, metavar="DIR", help=f"your own data [the variable {DATA_VARIABLE}]")
     option(JOBS_OPTION, metavar="N", type=int, help="processes that train at once [all cores]")
+    option(SAVE_MODELS_OPTION, action="store_true", help="keep the trained models with the runs")
+    option(METRIC_OPTION, metavar="NAME", help="the metric that leads [the study's first]")
 
 
 def checked_options(config: pytest.Config) -> Options:
@@ -64,6 +75,13 @@ def checked_options(config: pytest.Config) -> Options:
         raise pytest.UsageError(
             f"{DEVICE_OPTION}={get(DEVICE_OPTION)}: expected auto, cpu, cuda or cuda:N"
         )
+    if get(SAVE_MODELS_OPTION) and importlib.util.find_spec("safetensors") is None:
+        raise pytest.UsageError(
+            f"{SAVE_MODELS_OPTION} needs the package safetensors, which is not installed: "
+            f"pip install safetensors"
+        )
+    if get(METRIC_OPTION) is not None and not get(METRIC_OPTION).strip():
+        raise pytest.UsageError(f"{METRIC_OPTION}= names no metric: give the name of one")
     data = get(DATA_OPTION) or os.environ.get(DATA_VARIABLE) or None
     source = DATA_OPTION if get(DATA_OPTION) else f"the variable {DATA_VARIABLE}"
     start = config.invocation_params.dir
@@ -78,6 +96,8 @@ def checked_options(config: pytest.Config) -> Options:
         device=get(DEVICE_OPTION),
         data_dir=_folder(start, data),
         jobs=get(JOBS_OPTION) or 0,
+        save_models=get(SAVE_MODELS_OPTION),
+        metric=get(METRIC_OPTION),
     )
 
 

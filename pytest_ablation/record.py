@@ -6,11 +6,14 @@ reports. It knows nothing of studies: two studies that need the same run share i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+#: Older records stay readable: what they do not hold has its default.
+READABLE_SCHEMAS = (1, 2)
 
 #: What must agree between a variant and its baseline, seed by seed, for a fair comparison.
 FAIRNESS = ("train_data", "evaluation_data", "batch_order", "steps", "device")
@@ -33,18 +36,86 @@ class Limit(NamedTuple):
     comparisons: int
 
 
+class GradientNorms(NamedTuple):
+    """The gradient norms of a run, as told step by step.
+
+    Attributes
+    ----------
+    largest : the largest norm; where some were not finite, the first of those (inf or nan)
+    epoch, step : where it was; the step is counted from 1, the epoch None where it was not told
+    median : over the norms that are finite; inf where none is
+    steps : how many norms were told
+    """
+
+    largest: float
+    epoch: int | None
+    step: int
+    median: float
+    steps: int
+
+
+class LossSpikes(NamedTuple):
+    """The steps whose loss jumped out of its surroundings; see :class:`watches.LossWatch`.
+
+    Attributes
+    ----------
+    count : how many steps
+    largest_ratio : the largest loss of such a step over the median before it; 0.0 for no step
+    epoch, step : where that was; the step is counted from 1, 0 for no step
+    """
+
+    count: int
+    largest_ratio: float
+    epoch: int | None
+    step: int
+
+
+class EarlyStop(NamedTuple):
+    """What early stopping did: a run told of it, and may have used its whole budget even so.
+
+    Attributes
+    ----------
+    epoch : the last epoch that was trained
+    best_epoch : the epoch that was best by the rule; 0 is the state before training
+    patience : for how many epochs without a better one the rule waits
+    budget : how many epochs the run could have had
+    """
+
+    epoch: int
+    best_epoch: int
+    patience: int
+    budget: int
+
+
 @dataclass(frozen=True)
 class Cost:
     """What a run spent. Never part of a comparison.
 
-    ``peak_memory_mib`` is the process's peak resident memory during the run, or the peak of
-    allocated device memory where the run used CUDA.
+    Attributes
+    ----------
+    train_seconds : of ``run.training()``, else of the whole run
+    examples_per_second : training examples over those seconds
+    peak_memory_mib : the process's peak resident memory during the run
+    parameters : number of parameters
+    forward_examples_per_second : examples over seconds of all ``run.forward(n)`` blocks
+    peak_cuda_memory_mib : the peak of allocated device memory, where the run used CUDA
+    epoch_seconds : for epoch i + 1, the seconds of training up to its last ``run.log``; an epoch
+        that logged nothing has the time of the next one that did
     """
 
     train_seconds: float
     examples_per_second: float | None = None
     peak_memory_mib: float | None = None
     parameters: int | None = None
+    forward_examples_per_second: float | None = None
+    peak_cuda_memory_mib: float | None = None
+    epoch_seconds: tuple[float, ...] = ()
+
+    @property
+    def peak_of_device_mib(self) -> float | None:
+        """The peak on the device that trained: CUDA's where it was used, else the resident one."""
+        cuda = self.peak_cuda_memory_mib
+        return self.peak_memory_mib if cuda is None else cuda
 
 
 @dataclass(frozen=True)
@@ -59,6 +130,12 @@ class Record:
         count, ``device`` a kind), each absent or None where the training function did not tell
     outcome : digests of what came out (``weights``, ``predictions``, ``loss_history``), likewise
     limits : thresholds that the run compared with, by the configuration field they belong to
+    references : figures that stand beside the variants and that no training changed (an untrained
+        model's, say): name to {metric: value}
+    gradients, loss_spikes, early_stop : None where the training function did not tell
+    epoch_orders : for epoch i + 1, the digest of the batch order up to its end; empty where steps
+        told no epoch, or epochs did not go 1, 2, 3 ...
+    reported_epoch : the epoch whose weights ``metrics`` belong to, where that was told
     session : the session that trained it; a record of another session counts as reused
     """
 
@@ -79,6 +156,12 @@ class Record:
     environment: Mapping[str, Any] = field(default_factory=dict)
     session: str = ""
     history: tuple[HistoryRow, ...] = ()
+    references: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    gradients: GradientNorms | None = None
+    loss_spikes: LossSpikes | None = None
+    early_stop: EarlyStop | None = None
+    epoch_orders: tuple[str, ...] = ()
+    reported_epoch: int | None = None
 
     @property
     def ok(self) -> bool:
@@ -88,13 +171,56 @@ class Record:
         """Everything but the history (which has a file of its own) as JSON-ready values."""
         content = asdict(self)
         del content["history"]
-        content["limits"] = {name: limit._asdict() for name, limit in self.limits.items()}
+        content["cost"]["epoch_seconds"] = list(self.cost.epoch_seconds)
+        content["epoch_orders"] = list(self.epoch_orders)
+        content["limits"] = {name: _to_json(limit) for name, limit in self.limits.items()}
+        for name in _TOLD:
+            told = getattr(self, name)
+            content[name] = None if told is None else _to_json(told)
         return content
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any], history: tuple[HistoryRow, ...]) -> Record:
-        """The inverse of :meth:`to_json`; raises ``TypeError`` or ``KeyError`` on other content."""
+    def from_json(
+        cls,
+        content: Mapping[str, Any],
+        history: tuple[HistoryRow, ...],
+        schema: int = SCHEMA_VERSION,
+    ) -> Record:
+        """The inverse of :meth:`to_json`, for content of any schema in ``READABLE_SCHEMAS``.
+
+        Raises
+        ------
+        TypeError, KeyError, ValueError
+            Other content.
+        """
         values = dict(content)
-        values["cost"] = Cost(**values["cost"])
-        values["limits"] = {name: Limit(**limit) for name, limit in values["limits"].items()}
+        values["cost"] = _cost(values["cost"], schema, values["fingerprints"].get("device"))
+        limits = values["limits"].items()
+        values["limits"] = {name: _from_json(Limit, limit) for name, limit in limits}
+        values["epoch_orders"] = tuple(values.get("epoch_orders", ()))
+        for name, kind in _TOLD.items():
+            if values.get(name) is not None:
+                values[name] = _from_json(kind, values[name])
         return cls(**values, history=history)
+
+
+_TOLD = {"gradients": GradientNorms, "loss_spikes": LossSpikes, "early_stop": EarlyStop}
+_Tuple = TypeVar("_Tuple", bound=NamedTuple)
+
+
+def _to_json(values: NamedTuple) -> dict[str, Any]:
+    """By name; what is not finite as text ("inf"), for JSON has no such numbers (RFC 8259)."""
+    pairs = values._asdict().items()
+    return {n: str(v) if isinstance(v, float) and not math.isfinite(v) else v for n, v in pairs}
+
+
+def _from_json(kind: type[_Tuple], content: Mapping[str, Any]) -> _Tuple:
+    return kind(**{n: float(v) if isinstance(v, str) else v for n, v in content.items()})
+
+
+def _cost(content: Mapping[str, Any], schema: int, device: str | None) -> Cost:
+    values = dict(content)
+    values["epoch_seconds"] = tuple(values.get("epoch_seconds", ()))
+    if schema == 1 and device == "cuda":  # one field held the peak of whichever device it was
+        values["peak_cuda_memory_mib"] = values.pop("peak_memory_mib")
+    return Cost(**values)

@@ -11,21 +11,22 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-import numbers
-import platform
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pytest_ablation import machine
 from pytest_ablation.digests import RunningDigest, as_array, digest
 from pytest_ablation.errors import AblationError, Diverged
+from pytest_ablation.facts import Facts
 from pytest_ablation.mode import Mode
-from pytest_ablation.record import Cost, HistoryRow, Limit, Record
+from pytest_ablation.plain import finite_float, plain_float
+from pytest_ablation.record import Cost, HistoryRow, Record
+from pytest_ablation.watches import EpochOrders, EpochSeconds, GradientWatch, LossWatch
 
 
-class Run:
+class Run(Facts):
     """One training: its seed, budget, device and folders, and the channel for its results.
 
     Usable outside pytest too: ``Run(seed=0, mode=Mode(seeds=1, epochs=2))``.
@@ -49,6 +50,8 @@ class Run:
         Called with ``(epoch, split, values)`` at every :meth:`log`, for progress.
     on_doing : callable or None
         Called with the text of every :meth:`doing`, for progress.
+    keep_weights : bool
+        Whether :meth:`save_weights` keeps the arrays, for ``--ablation-save-models``.
     """
 
     def __init__(
@@ -62,13 +65,15 @@ class Run:
         cache_dir: Path | None = None,
         on_log: Callable[[int, str, Mapping[str, float]], None] | None = None,
         on_doing: Callable[[str], None] | None = None,
+        keep_weights: bool = False,
     ) -> None:
+        super().__init__(mode)
         self.seed = seed
-        self.mode = mode
         self.data_dir = data_dir
         self.cache_dir = cache_dir
         self.parameters: int | None = None  #: number of parameters, set by the training function
         self.predictions: dict[str, Any] = {}  #: numpy arrays kept by save_predictions
+        self.weights: dict[str, Any] | None = None  #: numpy arrays, where save_weights keeps them
         self.history: list[HistoryRow] = []
         self._requested_device = device
         self._device_index = device_index
@@ -76,16 +81,22 @@ class Run:
         self._on_doing = on_doing
         self._data: dict[str, str] = {}
         self._batch_order = RunningDigest()
+        self._epoch_orders = EpochOrders()
+        self._epoch_seconds = EpochSeconds()
+        self._gradients = GradientWatch()
+        self._step_losses = LossWatch()
         self._steps = 0
         self._examples = 0
+        self._forward_examples = 0
+        self._forward_seconds = 0.0
+        self._keep_weights = keep_weights
         self._weights_digest: str | None = None
-        self._limits: dict[str, Limit] = {}
-        self._notes: dict[str, str] = {}
         self._last_finite_loss: float | None = None
         self.diverged: Diverged | None = None  #: set also where the training function caught it
         self._training_seconds: float | None = None
+        self._training_since: float | None = None
         self._started = time.perf_counter()
-        _reset_peak_memory()
+        machine.reset_peak_memory()
 
     @property
     def device(self) -> str:
@@ -97,7 +108,7 @@ class Run:
         requested = self._requested_device
         if requested not in ("auto", "cuda"):
             return requested
-        cuda = _torch_cuda()
+        cuda = machine.torch_cuda()
         count = cuda.device_count() if cuda is not None and cuda.is_available() else 0
         if count:
             return f"cuda:{self._device_index % count}"
@@ -126,16 +137,28 @@ class Run:
         """
         self._data = {"train_data": digest(train), "evaluation_data": digest(evaluation)}
 
-    def step(self, examples: Any, *, epoch: int | None = None, loss: float | None = None) -> None:
+    def step(
+        self,
+        examples: Any,
+        *,
+        epoch: int | None = None,
+        loss: float | None = None,
+        grad_norm: float | None = None,
+    ) -> None:
         """Count one optimizer step on the training examples of these indices.
 
         Parameters
         ----------
         examples : array-like of int, shape (batch,)
             Indices into the training data; their order over all steps is the run's batch order.
-        epoch, loss
+        epoch : int, optional
+            Counted from 1. Lets a run that stopped early be compared over the epochs it had.
+        loss : float, optional
             Where the loss is at hand without a wait for the device: stops the run at once when it
-            is not finite.
+            is not finite; jumps are counted (see :class:`pytest_ablation.watches.LossWatch`).
+        grad_norm : float, optional
+            The norm of all gradients, before clipping. May be infinite or nan: that is a fact about
+            the run, and no error.
 
         Raises
         ------
@@ -145,8 +168,13 @@ class Run:
         self._batch_order.update(indices)
         self._examples += indices.size
         self._steps += 1
+        epoch = None if epoch is None else int(epoch)
+        self._epoch_orders.see(epoch, self._batch_order.hexdigest)
+        if grad_norm is not None:
+            self._gradients.see(plain_float("grad_norm", grad_norm), epoch, self._steps)
         if loss is not None:
             self._check_loss(epoch, "loss", loss)
+            self._step_losses.see(float(loss), epoch, self._steps)
 
     def log(self, epoch: int, split: str, **values: float) -> None:
         """Keep values for the history, such as ``run.log(1, "train", loss=0.7, top1=0.8)``.
@@ -167,6 +195,7 @@ class Run:
         """
         numbers_ = {name: plain_float(name, value) for name, value in values.items()}
         self.history += [HistoryRow(int(epoch), split, n, v) for n, v in numbers_.items()]
+        self._epoch_seconds.see(int(epoch), self._seconds_so_far())
         if self._on_log is not None:
             self._on_log(int(epoch), split, numbers_)
         for name, value in numbers_.items():
@@ -185,21 +214,23 @@ class Run:
         )
         raise self.diverged
 
-    def watch_limit(self, field: str, *, limit: float, observed: float) -> None:
-        """Tell a threshold of the configuration and the value that was compared with it.
-
-        ``run.watch_limit("grad_clip_norm", limit=1.0, observed=norm)`` at every step lets the
-        harness say why clipping changed nothing: the largest norm seen stayed below the limit.
-        """
-        old = self._limits.get(field, Limit(float(limit), -math.inf, 0))
-        largest = max(old.largest_seen, float(observed))
-        self._limits[field] = Limit(float(limit), largest, old.comparisons + 1)
-
     # --- what came out ----------------------------------------------------------------------
 
     def save_weights(self, state: Mapping[str, Any]) -> None:
-        """Record the digest of the final weights, such as ``model.state_dict()``."""
-        self._weights_digest = digest({name: as_array(tensor) for name, tensor in state.items()})
+        """Record the digest of the final weights, such as ``model.state_dict()``.
+
+        With ``--ablation-save-models`` the arrays are kept too, as they are now; torch types that
+        NumPy does not have (bfloat16) are kept as float32, which holds them exactly.
+
+        Raises
+        ------
+        TypeError
+            The arrays are to be kept, and one is of a type that safetensors files cannot hold.
+        """
+        arrays = {name: as_array(tensor) for name, tensor in state.items()}
+        self._weights_digest = digest(arrays)
+        if self._keep_weights:
+            self.weights = {str(name): _own_copy(name, array) for name, array in arrays.items()}
 
     def save_predictions(self, **arrays: Any) -> None:
         """Keep per-example results of the reported split, such as ``scores=`` and ``top1=``.
@@ -218,10 +249,6 @@ class Run:
                 raise TypeError(f"predictions {name!r} must be numbers, found {array.dtype}")
             self.predictions[name] = array
 
-    def note(self, topic: str, text: str) -> None:
-        """A fact about this run that a reader of the report should see, such as the data used."""
-        self._notes[topic] = str(text)
-
     def doing(self, text: str) -> None:
         """What the run is busy with before its first epoch, for whoever watches the screen."""
         if self._on_doing is not None:
@@ -230,11 +257,40 @@ class Run:
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:
         """The part of the run whose time counts as training; without it, the whole run counts."""
-        started = time.perf_counter()
+        self._training_since = time.perf_counter()
         try:
             yield
         finally:
-            self._training_seconds = (self._training_seconds or 0.0) + time.perf_counter() - started
+            self._training_seconds = self._seconds_so_far()
+            self._training_since = None
+
+    def _seconds_so_far(self) -> float:
+        """Seconds of training until now; since the run began, before training() was entered."""
+        now = time.perf_counter()
+        if self._training_since is not None:
+            return (self._training_seconds or 0.0) + now - self._training_since
+        return now - self._started if self._training_seconds is None else self._training_seconds
+
+    @contextlib.contextmanager
+    def forward(self, examples: int) -> Iterator[None]:
+        """A block that passes so many examples forward through the model, without training.
+
+        All such blocks together give the run's forward examples per second; on CUDA the device's
+        work is waited for, before and after. A block that raises does not count.
+
+        Raises
+        ------
+        ValueError
+            A negative number of examples.
+        """
+        if int(examples) < 0:
+            raise ValueError(f"forward expects a number of examples, found {examples}")
+        machine.wait_for(self.device)
+        started = time.perf_counter()
+        yield
+        machine.wait_for(self.device)
+        self._forward_seconds += time.perf_counter() - started
+        self._forward_examples += int(examples)
 
     # --- for the harness --------------------------------------------------------------------
 
@@ -254,7 +310,6 @@ class Run:
         TypeError, ValueError
             A metric is not a number, or not finite.
         """
-        seconds = self._training_seconds or (time.perf_counter() - self._started)
         return Record(
             key=key,
             seed=self.seed,
@@ -262,9 +317,7 @@ class Run:
             config=dict(config or {}),
             status="ok" if self.diverged is None else "diverged",
             message="" if self.diverged is None else str(self.diverged),
-            metrics={name: _finite_metric(name, value) for name, value in metrics.items()}
-            if self.diverged is None
-            else {},
+            metrics=_finite_metrics(metrics) if self.diverged is None else {},
             epochs=max((row.epoch for row in self.history), default=0),
             steps=self._steps,
             fingerprints=self._fingerprints(),
@@ -273,17 +326,27 @@ class Run:
                 "predictions": digest(self.predictions) if self.predictions else None,
                 "loss_history": _loss_history_digest(self.history),
             },
-            limits=dict(self._limits),
-            notes=dict(self._notes),
-            environment=_environment(),
+            environment=machine.environment(),
             session=session,
-            cost=Cost(
-                train_seconds=seconds,
-                examples_per_second=self._examples / seconds if self._examples else None,
-                peak_memory_mib=_peak_memory_mib(self.device),
-                parameters=None if self.parameters is None else int(self.parameters),
-            ),
+            cost=self._cost(),
             history=tuple(self.history),
+            gradients=self._gradients.summary(),
+            loss_spikes=self._step_losses.summary(),
+            epoch_orders=self._epoch_orders.summary(),
+            **self._told(),
+        )
+
+    def _cost(self) -> Cost:
+        seconds = self._seconds_so_far()
+        forward = self._forward_examples and self._forward_seconds
+        return Cost(
+            train_seconds=seconds,
+            examples_per_second=self._examples / seconds if self._examples and seconds else None,
+            peak_memory_mib=machine.peak_memory_mib(),
+            parameters=None if self.parameters is None else int(self.parameters),
+            forward_examples_per_second=self._forward_examples / forward if forward else None,
+            peak_cuda_memory_mib=machine.peak_cuda_memory_mib(self.device),
+            epoch_seconds=self._epoch_seconds.summary(),
         )
 
     def _fingerprints(self) -> dict[str, Any]:
@@ -296,24 +359,8 @@ class Run:
         }
 
 
-def plain_float(name: str, value: Any) -> float:
-    """*value* as a Python float: the border where NumPy and torch scalars become plain.
-
-    execnet, JSON and CSV carry plain Python only; a ``numpy.float64`` that slips through makes a
-    worker's tests vanish (see the design notes on pytest-xdist).
-    """
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"{name} must be a number, found {type(value).__name__}: {value!r:.80}")
-    return float(value)
-
-
-def _finite_metric(name: str, value: Any) -> float:
-    number = plain_float(f"metric {name!r}", value)
-    if not math.isfinite(number):
-        raise ValueError(f"metric {name!r} is {number}: return a finite number for each metric")
-    return number
+def _finite_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
+    return {name: finite_float(f"metric {name!r}", value) for name, value in metrics.items()}
 
 
 def _loss_history_digest(history: list[HistoryRow]) -> str | None:
@@ -322,41 +369,13 @@ def _loss_history_digest(history: list[HistoryRow]) -> str | None:
     return digest(losses) if losses else None
 
 
-def _torch_cuda() -> Any | None:
-    """``torch.cuda`` of the torch that is already imported; this package imports none itself."""
-    torch = sys.modules.get("torch")
-    return getattr(torch, "cuda", None)
+def _own_copy(name: str, array: Any) -> Any:
+    """A copy that later training does not change, of a type that safetensors files can hold."""
+    import numpy as np
 
-
-def _environment() -> dict[str, Any]:
-    torch = sys.modules.get("torch")
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "machine": platform.machine(),
-        "torch_threads": torch.get_num_threads() if torch is not None else None,
-    }
-
-
-def _reset_peak_memory() -> None:
-    """Start a new peak, where the system can (Linux: proc(5), ``clear_refs``)."""
-    cuda = _torch_cuda()
-    if cuda is not None and cuda.is_available() and cuda.is_initialized():
-        cuda.reset_peak_memory_stats()
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak_memory_mib(device: str) -> float | None:
-    if device.startswith("cuda"):
-        return _torch_cuda().max_memory_allocated(device) / 2**20
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    per_mib = 2**20 if sys.platform == "darwin" else 2**10  # getrusage(2): bytes there, KiB here
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / per_mib
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise TypeError(
+            f"weights {name!r} are {array.dtype}, and models are kept as real numbers of up to 64 "
+            f"bits: convert them, or leave them out of save_weights"
+        )
+    return np.array(array, order="C", copy=True)

@@ -20,8 +20,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pytest_ablation.errors import AblationError
-from pytest_ablation.record import SCHEMA_VERSION, HistoryRow, Record
+from pytest_ablation.record import READABLE_SCHEMAS, SCHEMA_VERSION, HistoryRow, Record
 
+MODEL_FILE = "model.safetensors"
 _HISTORY_COLUMNS = list(HistoryRow._fields)
 
 
@@ -35,8 +36,9 @@ class Store:
     Parameters
     ----------
     root : Path
-        ``runs/<key>/`` holds ``record.json``, ``history.csv`` and ``predictions.npz``; ``cache/``
-        is for training functions; ``sessions/`` holds what running sessions write.
+        ``runs/<key>/`` holds ``record.json``, ``history.csv``, ``predictions.npz`` and, where it
+        was asked for, ``model.safetensors``; ``cache/`` is for training functions; ``sessions/``
+        holds what running sessions write.
     """
 
     def __init__(self, root: Path) -> None:
@@ -55,8 +57,14 @@ class Store:
         """The lock under which the run *key* is trained; freed by the system if its holder dies."""
         return FileLock(self._locks / f"{key}.lock")
 
-    def read(self, key: str) -> Record | None:
+    def read(self, key: str, *, check_model: bool = False) -> Record | None:
         """The record of *key*, or None where there is none.
+
+        Parameters
+        ----------
+        key : str
+        check_model : bool
+            Whether to read the model too, which may be large, and not only look at its size.
 
         Raises
         ------
@@ -72,7 +80,25 @@ class Store:
             return None
         except (OSError, UnicodeDecodeError) as error:
             raise DamagedRecord(f"{folder}/record.json cannot be read: {error}") from error
-        return _parse(folder, key, text)
+        return _parse(folder, key, text, check_model)
+
+    def model_path(self, key: str) -> Path | None:
+        """The model that was kept with the run *key*, read and checked; None where there is none.
+
+        A file of safetensors: the arrays that the run gave to ``save_weights``, and in its metadata
+        ``config`` (the resolved configuration as JSON), ``seed``, ``key`` and ``train`` (module and
+        name of the training function).
+
+        Raises
+        ------
+        DamagedRecord
+        """
+        record = self.read(key, check_model=True)
+        return self.runs / key / MODEL_FILE if record is not None and self.has_model(key) else None
+
+    def has_model(self, key: str) -> bool:
+        """Whether a model was kept with the run *key*."""
+        return (self.runs / key / MODEL_FILE).is_file()
 
     def set_aside(self, key: str) -> None:
         """Move a damaged record out of the way, into ``damaged/``; nothing is lost.
@@ -85,22 +111,39 @@ class Store:
         except Timeout:
             return
         try:
-            self.read(key)
+            self.read(key, check_model=True)
         except DamagedRecord:
             self._move_to_damaged(key)
         finally:
             lock.release()
 
-    def write(self, record: Record, predictions: Mapping[str, Any] | None = None) -> None:
-        """Keep *record*; a record of the same key that was there is replaced (kept if damaged)."""
+    def write(
+        self,
+        record: Record,
+        predictions: Mapping[str, Any] | None = None,
+        weights: Mapping[str, Any] | None = None,
+        train: str = "",
+    ) -> None:
+        """Keep *record*; a record of the same key that was there is replaced (kept if damaged).
+
+        Parameters
+        ----------
+        record : Record
+        predictions : name to array of numbers, one per example
+        weights : name to array; None keeps no model
+        train : module and name of the training function, for the model's metadata
+        """
         files = {
             "history.csv": _history_csv(record).encode(),
             "predictions.npz": _npz(predictions or {}),
         }
+        if weights is not None:
+            files[MODEL_FILE] = _safetensors(weights, record, train)
         content = {
             "schema": SCHEMA_VERSION,
             "record": record.to_json(),
             "files": {name: _checksum(data) for name, data in files.items()},
+            "sizes": {name: len(data) for name, data in files.items()},
         }
         content["checksum"] = _content_checksum(content)
         files["record.json"] = json.dumps(content, indent=1, sort_keys=True).encode()
@@ -126,7 +169,7 @@ class Store:
     def _make_room(self, key: str, unique: str) -> Path | None:
         """Clear the place of *key*; the returned folder may go, a damaged record is kept."""
         try:
-            if self.read(key) is None:
+            if self.read(key, check_model=True) is None:
                 return None
         except DamagedRecord:
             self._move_to_damaged(key)
@@ -140,25 +183,32 @@ class Store:
         os.rename(self.runs / key, self.root / "damaged" / f"{key}-{uuid.uuid4().hex[:8]}")
 
 
-def _parse(folder: Path, key: str, text: str) -> Record:
+def _parse(folder: Path, key: str, text: str, check_model: bool) -> Record:
     try:
         content = json.loads(text)
         schema = content["schema"]
     except (ValueError, KeyError, TypeError) as error:
         raise DamagedRecord(f"{folder}/record.json is not whole: {error}") from error
-    if schema != SCHEMA_VERSION:
+    if schema not in READABLE_SCHEMAS:
+        readable = " and ".join(map(str, READABLE_SCHEMAS))
         raise DamagedRecord(
-            f"{folder}/record.json has schema {schema!r}; this version reads {SCHEMA_VERSION}"
+            f"{folder}/record.json has schema {schema!r}; this version reads {readable}"
         )
     checksum = content.pop("checksum", None)
     if checksum != _content_checksum(content):
         raise DamagedRecord(f"{folder}/record.json was changed after it was written")
     try:
-        data = {name: (folder / name).read_bytes() for name in content["files"]}
+        unread = set() if check_model else {MODEL_FILE}  # it is large, and seldom needed
+        data = {name: (folder / name).read_bytes() for name in set(content["files"]) - unread}
         for name, expected in content["files"].items():
-            if _checksum(data[name]) != expected:
+            if name in data:
+                same = _checksum(data[name]) == expected
+            else:
+                same = (folder / name).stat().st_size == content["sizes"][name]
+            if not same:
                 raise DamagedRecord(f"{folder}/{name} was changed after it was written")
-        record = Record.from_json(content["record"], _parse_history(data["history.csv"]))
+        history = _parse_history(data["history.csv"])
+        record = Record.from_json(content["record"], history, schema)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedRecord(f"{folder} is not whole: {error}") from error
     if record.key != key:
@@ -195,6 +245,18 @@ def _npz(arrays: Mapping[str, Any]) -> bytes:
     out = io.BytesIO()
     np.savez_compressed(out, **arrays)  # numbers only, see Run.save_predictions
     return out.getvalue()
+
+
+def _safetensors(weights: Mapping[str, Any], record: Record, train: str) -> bytes:
+    from safetensors.numpy import save
+
+    metadata = {
+        "config": json.dumps(record.config, sort_keys=True),
+        "seed": str(record.seed),
+        "key": record.key,
+        "train": train,
+    }
+    return save(dict(weights), metadata)
 
 
 def _write_durably(path: Path, data: bytes) -> None:

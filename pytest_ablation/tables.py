@@ -85,7 +85,7 @@ def _runs_row(
     if record is None:
         return [*head, *[None] * 7, run.key]
     cost = record.cost
-    costs = [cost.train_seconds, cost.examples_per_second, cost.peak_memory_mib, cost.parameters]
+    costs = [cost.train_seconds, cost.examples_per_second, cost.peak_of_device_mib, cost.parameters]
     return [*head, record.epochs, record.steps, *costs, record.session != session, run.key]
 
 

@@ -7,6 +7,7 @@ in the pytest process, in a pytest-xdist worker and in a process of the pool.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import traceback
@@ -14,6 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 from filelock import Timeout
 
@@ -31,7 +33,10 @@ _SET_BY_US = "_ABLATION_THREADS"
 
 @dataclass(frozen=True)
 class Workplace:
-    """Where and for which session a process trains. ``fresh`` ignores what older sessions kept."""
+    """Where and for which session a process trains.
+
+    ``fresh`` ignores what older sessions kept; ``save_models`` keeps models with the runs.
+    """
 
     store: Path
     journal: Path
@@ -41,6 +46,7 @@ class Workplace:
     device_index: int
     data_dir: Path | None
     threads: int
+    save_models: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,10 +64,21 @@ def usable_record(key: str, place: Workplace) -> Record | None:
     ------
     DamagedRecord
     """
-    record = Store(place.store).read(key)
-    if record is None or record.session == place.session:
-        return record
-    return None if place.fresh else record
+    store = Store(place.store)
+    record = store.read(key, check_model=place.save_models)
+    wishes = {"fresh": place.fresh, "save_models": place.save_models}
+    return record if record and may_use(record, store, place.session, **wishes) else None
+
+
+def may_use(record: Record, store: Store, session: str, *, fresh: bool, save_models: bool) -> bool:
+    """Whether a session may use this record of *store*: its own, or one that has all it wants.
+
+    Where models are wanted, a record of weights that were not kept is not enough.
+    """
+    if record.session == session:
+        return True
+    lacks_model = record.outcome.get("weights") is not None and not store.has_model(record.key)
+    return not fresh and not (save_models and lacks_model)
 
 
 def obtain(
@@ -105,8 +122,8 @@ def _train_and_keep(
     journal.tell("started", key=spec.key, label=spec.label, seed=spec.seed, epochs=epochs)
     limit_threads(place.threads)
     try:
-        record, predictions = _train(spec, place, journal, tick)
-        store.write(record, predictions)
+        record, run = _train(spec, place, journal, tick)
+        store.write(record, run.predictions, run.weights, _name_of(spec.train))
     except (Exception, SystemExit) as error:
         failure = Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
         tell_failure(place, spec.key, failure)
@@ -117,7 +134,7 @@ def _train_and_keep(
 
 def _train(
     spec: RunSpec, place: Workplace, journal: Journal, tick: Callable[[], None]
-) -> tuple[Record, dict]:
+) -> tuple[Record, Run]:
     def on_log(epoch: int, split: str, values: Mapping[str, float]) -> None:
         losses = [value for name, value in values.items() if "loss" in name]
         journal.tell("epoch", key=spec.key, epoch=epoch, loss=losses[0] if losses else None)
@@ -136,6 +153,7 @@ def _train(
         cache_dir=Store(place.store).cache,
         on_log=on_log,
         on_doing=on_doing,
+        keep_weights=place.save_models,
     )
     metrics: Mapping[str, float] = {}
     with contextlib.suppress(Diverged):  # the run remembers it
@@ -152,7 +170,15 @@ def _train(
         config=plain_values(spec.config),
         session=place.session,
     )
-    return record, run.predictions
+    return record, run
+
+
+def _name_of(train: Any) -> str:
+    """Where a training function is defined, as ``module:name``; of what is called, its class."""
+    while isinstance(train, functools.partial):
+        train = train.func
+    named = train if hasattr(train, "__qualname__") else type(train)
+    return f"{named.__module__}:{named.__qualname__}"
 
 
 def limit_threads(count: int) -> None:

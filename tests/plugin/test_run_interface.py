@@ -1,6 +1,8 @@
 """The run interface alone, as a training function sees it."""
 
+import dataclasses
 import hashlib
+import json
 import math
 
 import numpy as np
@@ -9,6 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_ablation import AblationError, Diverged, Mode, Run
+from pytest_ablation.record import (
+    Cost,
+    EarlyStop,
+    GradientNorms,
+    HistoryRow,
+    Limit,
+    LossSpikes,
+    Record,
+)
 
 
 def make_run(**other):
@@ -162,3 +173,57 @@ def test_the_device_is_one_that_torch_sees():
 
 def test_the_mode_gives_the_budget():
     assert make_run(mode=Mode(seeds=2, epochs=7)).mode.epochs == 7
+
+
+# --- the record as JSON --------------------------------------------------------------------------
+
+NUMBERS = st.floats(allow_nan=False)
+COUNTS = st.integers(0, 2**40)
+EPOCHS = st.none() | COUNTS
+COSTS = st.builds(
+    Cost,
+    train_seconds=st.floats(0, 1e9),
+    forward_examples_per_second=st.none() | st.floats(0, 1e9),
+    peak_memory_mib=st.none() | st.floats(0, 1e9),
+    peak_cuda_memory_mib=st.none() | st.floats(0, 1e9),
+    epoch_seconds=st.lists(st.floats(0, 1e9)).map(tuple),
+)
+FIGURES = st.dictionaries(st.text(), st.floats(allow_nan=False, allow_infinity=False))
+RECORDS = st.builds(
+    Record,
+    key=st.text(),
+    seed=COUNTS,
+    mode=st.sampled_from(["quick", "full"]),
+    config=st.dictionaries(st.text(), st.none() | COUNTS | st.text()),
+    status=st.sampled_from(["ok", "diverged"]),
+    metrics=FIGURES,
+    cost=COSTS,
+    fingerprints=st.just({"device": "cuda", "steps": 3}),
+    limits=st.dictionaries(st.text(), st.builds(Limit, NUMBERS, NUMBERS, COUNTS)),
+    history=st.lists(st.builds(HistoryRow, COUNTS, st.text(), st.text(), NUMBERS)).map(tuple),
+    references=st.dictionaries(st.text(), FIGURES),
+    gradients=st.none() | st.builds(GradientNorms, NUMBERS, EPOCHS, COUNTS, NUMBERS, COUNTS),
+    loss_spikes=st.none() | st.builds(LossSpikes, COUNTS, NUMBERS, EPOCHS, COUNTS),
+    early_stop=st.none() | st.builds(EarlyStop, COUNTS, COUNTS, COUNTS, COUNTS),
+    epoch_orders=st.lists(st.text()).map(tuple),
+    reported_epoch=EPOCHS,
+)
+
+
+@given(RECORDS)
+def test_a_record_comes_back_from_strict_json_as_it_was(record):
+    text = json.dumps(record.to_json(), allow_nan=False)
+    again = Record.from_json(json.loads(text), record.history)
+    assert again == record
+    for field in dataclasses.fields(Record):
+        assert type(getattr(again, field.name)) is type(getattr(record, field.name))
+
+
+def test_a_norm_that_is_not_a_number_comes_back_as_that():
+    run = make_run()
+    run.step([0], grad_norm=math.nan)
+    record = run.finish({"top1": 0.5})
+    text = json.dumps(record.to_json(), allow_nan=False)
+    largest = Record.from_json(json.loads(text), ()).gradients.largest
+    assert isinstance(largest, float)
+    assert math.isnan(largest)

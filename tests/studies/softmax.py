@@ -16,6 +16,7 @@ BASELINE = {
     "clip_norm": None,
     "batch_size": 20,
     "train_rows": 200,
+    "patience": None,
     "unused": 0,
     "do_raise": False,
     "do_die": "",
@@ -42,6 +43,7 @@ def train(config, run):
     weights = np.random.default_rng(run.seed_for("init")).normal(0, 0.1, (3, 3))
     velocity = np.zeros_like(weights)
     order = np.random.default_rng(run.seed_for("order"))
+    losses_seen = []
     features = np.column_stack([x, np.full(len(x), float(config["use_bias"]))])
     for epoch in range(1, run.mode.epochs + 1):
         losses = []
@@ -58,8 +60,16 @@ def train(config, run):
             weights = weights + velocity
             losses.append(loss)
         run.log(epoch, "train", loss=np.mean(losses))
+        if config["patience"] is not None:
+            losses_seen.append(validation_loss(weights, config))
+            run.log(epoch, "validation", loss=losses_seen[-1])
+            best = 1 + int(np.argmin(losses_seen))
+            if epoch - best >= config["patience"]:
+                run.stopped_early(epoch, best, config["patience"])
+                break
     bias = np.full(len(x_test), float(config["use_bias"]))
-    scores = np.column_stack([x_test, bias]) @ weights
+    with run.forward(len(x_test)):
+        scores = np.column_stack([x_test, bias]) @ weights
     correct = scores.argmax(axis=1) == y_test
     run.save_weights({"weights": weights})
     run.save_predictions(scores=scores, top1=correct)
@@ -67,6 +77,12 @@ def train(config, run):
     top2 = (np.argsort(-scores, axis=1)[:, :2] == y_test[:, None]).any(axis=1)
     convert = np.float64 if config["do_numpy"] else float
     return {"top1": convert(correct.mean()), "top2": convert(top2.mean())}
+
+
+def validation_loss(weights, config):
+    x, y = points(100, seed=3)
+    bias = np.full(len(x), float(config["use_bias"]))
+    return -np.log(softmax(np.column_stack([x, bias]) @ weights)[np.arange(len(x)), y]).mean()
 
 
 def softmax(scores):

@@ -1,0 +1,134 @@
+"""The facts that a training function tells of a run, each when it is known.
+
+Plain values go in and are checked; the run puts them into its record. Knows nothing of data, steps,
+weights, studies or stores.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from pytest_ablation.mode import Mode
+from pytest_ablation.plain import finite_float
+from pytest_ablation.record import EarlyStop, Limit
+
+_LONGEST_NAME = 80  #: characters that fit into a table's first column
+
+
+class Facts:
+    """What is told about a run beside its training; :class:`pytest_ablation.Run` is one.
+
+    Parameters
+    ----------
+    mode : Mode
+        The budget; its ``epochs`` is what early stopping is measured by.
+    """
+
+    def __init__(self, mode: Mode) -> None:
+        self.mode = mode
+        self._limits: dict[str, Limit] = {}
+        self._notes: dict[str, str] = {}
+        self._references: dict[str, dict[str, float]] = {}
+        self._early_stop: EarlyStop | None = None
+        self._reported_epoch: int | None = None
+
+    def watch_limit(self, field: str, *, limit: float, observed: float) -> None:
+        """Tell a threshold of the configuration and the value that was compared with it.
+
+        ``run.watch_limit("grad_clip_norm", limit=1.0, observed=norm)`` at every step lets the
+        harness say why clipping changed nothing: the largest norm seen stayed below the limit.
+        """
+        old = self._limits.get(field, Limit(float(limit), -math.inf, 0))
+        largest = max(old.largest_seen, float(observed))
+        self._limits[field] = Limit(float(limit), largest, old.comparisons + 1)
+
+    def stopped_early(
+        self, epoch: int, best_epoch: int, patience: int, budget: int | None = None
+    ) -> None:
+        """Record what early stopping did, so that unequal numbers of steps are no surprise.
+
+        Parameters
+        ----------
+        epoch : int
+            The last epoch that was trained.
+        best_epoch : int
+            The epoch that was best by the rule, up to *epoch*; 0 is the state before training.
+        patience : int
+            For how many epochs without a better one the rule waits.
+        budget : int, optional
+            How many epochs the run could have had; ``run.mode.epochs`` where not given.
+
+        Raises
+        ------
+        ValueError
+            Not 0 <= best_epoch <= epoch <= budget, a negative patience, or no budget at all.
+        """
+        budget = self.mode.budget.get("epochs") if budget is None else budget
+        if budget is None:
+            raise ValueError(
+                "how many epochs the run could have had is not known, for its mode has no epochs: "
+                "call stopped_early(..., budget=N), or name the budget Mode(epochs=N)"
+            )
+        stop = EarlyStop(int(epoch), int(best_epoch), int(patience), int(budget))
+        if not 0 <= stop.best_epoch <= stop.epoch <= stop.budget or stop.patience < 0:
+            raise ValueError(
+                f"stopped_early expects 0 <= best_epoch <= epoch <= budget and a patience of 0 or "
+                f"more, found {stop}"
+            )
+        self._early_stop = stop
+
+    def report_epoch(self, epoch: int) -> None:
+        """Tell the epoch whose weights the returned metrics belong to; 0 is before training.
+
+        Raises
+        ------
+        ValueError
+            A negative epoch.
+        """
+        if int(epoch) < 0:
+            raise ValueError(f"an epoch is counted from 1 (0 is before training), found {epoch}")
+        self._reported_epoch = int(epoch)
+
+    def reference(self, name: str, /, **metrics: float) -> None:
+        """Figures that stand beside the variants in the report and that no training changed.
+
+        ``run.reference("TF-IDF", top1=0.26)``. Told again under the same name, it adds to them.
+
+        Parameters
+        ----------
+        name : str
+            What they are of, up to 80 characters.
+        **metrics
+            Finite numbers, under the names of the study's metrics.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A value is not a number or not finite, there is none, or the name does not fit.
+        """
+        if not isinstance(name, str) or not name.strip() or len(name) > _LONGEST_NAME:
+            raise ValueError(
+                f"a reference is called by a text of 1 to {_LONGEST_NAME} characters, found "
+                f"{name!r:.100}"
+            )
+        if not metrics:
+            raise ValueError(f"reference {name!r} has no figures: give at least one, as top1=0.5")
+        told = {
+            n: finite_float(f"metric {n!r} of reference {name!r}", v) for n, v in metrics.items()
+        }
+        self._references.setdefault(name, {}).update(told)
+
+    def note(self, topic: str, text: str) -> None:
+        """A fact about this run that a reader of the report should see, such as the data used."""
+        self._notes[topic] = str(text)
+
+    def _told(self) -> dict[str, Any]:
+        """The facts, by the names that they have in a record."""
+        return {
+            "limits": dict(self._limits),
+            "notes": dict(self._notes),
+            "references": {name: dict(told) for name, told in self._references.items()},
+            "early_stop": self._early_stop,
+            "reported_epoch": self._reported_epoch,
+        }

@@ -1,0 +1,68 @@
+"""The machine that a run trains on: CUDA as its torch sees it, peak memory, versions.
+
+Numbers and plain values come out. Imports no torch: it asks the one that the training function has
+imported already, if there is one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def torch_cuda() -> Any | None:
+    """``torch.cuda`` of the torch that is already imported."""
+    torch = sys.modules.get("torch")
+    return getattr(torch, "cuda", None)
+
+
+def wait_for(device: str) -> None:
+    """Wait until *device* has done what it was given: CUDA works on while Python goes on."""
+    cuda = torch_cuda()
+    if device.startswith("cuda") and cuda is not None and cuda.is_initialized():
+        cuda.synchronize(device)
+
+
+def environment() -> dict[str, Any]:
+    """What a reader of a record may ask about the machine."""
+    torch = sys.modules.get("torch")
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "torch_threads": torch.get_num_threads() if torch is not None else None,
+    }
+
+
+def reset_peak_memory() -> None:
+    """Start a new peak, where the system can (Linux: proc(5), ``clear_refs``)."""
+    cuda = torch_cuda()
+    if cuda is not None and cuda.is_available() and cuda.is_initialized():
+        for index in range(cuda.device_count()):
+            cuda.reset_peak_memory_stats(index)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_cuda_memory_mib(device: str) -> float | None:
+    """The peak of what torch allocated on *device* since the reset, None where it is no CUDA."""
+    if not device.startswith("cuda"):
+        return None
+    return torch_cuda().max_memory_allocated(device) / 2**20
+
+
+def peak_memory_mib() -> float | None:
+    """The peak resident memory of this process since the reset, None where it cannot be known."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    per_mib = 2**20 if sys.platform == "darwin" else 2**10  # getrusage(2): bytes there, KiB here
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / per_mib
