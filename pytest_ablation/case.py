@@ -57,8 +57,18 @@ class Ablation:
             pytest.fail(self._failure_text(self._result), pytrace=False)
         return self._result
 
-    def metric(self, name: str) -> MetricResult:
+    @property
+    def leading(self) -> str:
+        """The metric that leads: the study's first, or the one of ``--ablation-metric``."""
+        return self._session.plan.study(self.study, self.mode).leading
+
+    def metric(self, name: str | None = None) -> MetricResult:
         """Mean and spread over the seeds, for this variant and its baseline.
+
+        Parameters
+        ----------
+        name : str, optional
+            Default: the leading metric.
 
         Raises
         ------
@@ -66,6 +76,7 @@ class Ablation:
             The study reports no such metric; the message has the nearest names.
         """
         __tracebackhide__ = True
+        name = self.leading if name is None else name
         if name not in self._case.study.metrics:
             raise UnknownName(
                 f"study {self.study!r} reports no metric {name!r}"
@@ -73,8 +84,11 @@ class Ablation:
             )
         return self.run().metrics[name]
 
-    def delta(self, metric: str) -> Delta:
+    def delta(self, metric: str | None = None) -> Delta:
         """The change of *metric*, variant minus baseline, paired by seed.
+
+        Without *metric* it is that of the leading one, the first of the study unless
+        ``--ablation-metric`` names another.
 
         With one seed its interval is unbounded (``low`` is ``-inf``) and it has no verdict.
 

@@ -7,7 +7,7 @@ table can never disagree.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pytest_ablation import guards
 from pytest_ablation.plan import RowPlan, StudyPlan
@@ -49,7 +49,11 @@ class MetricResult:
 
 @dataclass(frozen=True)
 class RowResult:
-    """One row of a study: status, the reason where it is not ok, and numbers by metric."""
+    """One row of a study: status, the reason where it is not ok, and numbers by metric.
+
+    ``probes`` are single runs beside the row (another learning rate), by label; what becomes of
+    them never changes the row's status.
+    """
 
     plan: RowPlan
     status: str
@@ -57,10 +61,21 @@ class RowResult:
     same_as: str
     runs: tuple[RunResult, ...]
     metrics: Mapping[str, MetricResult]
+    probes: Mapping[str, RunResult] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         return self.plan.name
+
+    @property
+    def records(self) -> dict[int, Record]:
+        """Seed to the record of its run, where that finished; its pair may have had trouble."""
+        return {seed: record for seed, record in self.all_records.items() if record.ok}
+
+    @property
+    def all_records(self) -> dict[int, Record]:
+        """Seed to the record of its run, diverged ones too."""
+        return {run.seed: run.record for run in self.runs if run.record is not None}
 
 
 @dataclass(frozen=True)
@@ -70,6 +85,38 @@ class StudyResult:
 
     def row(self, name: str) -> RowResult:
         return next(row for row in self.rows if row.name == name)
+
+    @property
+    def runs(self) -> dict[str, RunResult]:
+        """All runs of the study by key, those of several rows once, probes last."""
+        runs = [run for row in self.rows for run in row.runs]
+        runs += [run for row in self.rows for run in row.probes.values()]
+        by_key: dict[str, RunResult] = {}
+        for run in runs:
+            by_key.setdefault(run.key, run)
+        return by_key
+
+    def models(self) -> list[tuple[tuple[str, ...], RowResult]]:
+        """The rows in the order of :func:`by_delta`, rows of the same runs as one: their names, and
+        the first of them."""
+        models = []
+        for row in by_delta(self):
+            if not row.same_as:
+                others = (other.name for other in self.rows if other.same_as == row.name)
+                models.append(((row.name, *others), row))
+        return models
+
+
+def by_delta(study: StudyResult) -> list[RowResult]:
+    """Baseline rows first, then variants from the largest loss to the largest gain."""
+
+    def position(row: RowResult) -> tuple[int, float]:
+        delta = row.metrics[study.plan.leading].delta
+        if row.plan.baseline is None:
+            return 0, 0.0
+        return (1, delta.value) if delta is not None else (2, 0.0)
+
+    return sorted(study.rows, key=position)
 
 
 def study_result(
@@ -88,7 +135,11 @@ def study_result(
     lost : keys of runs whose training began and never ended
     """
     runs = {row.name: _run_results(plan, row, records, failures, lost) for row in plan.rows}
-    return StudyResult(plan, tuple(_row_result(plan, row, runs) for row in plan.rows))
+    rows = []
+    for row in plan.rows:
+        probes = _probe_results(plan, row, records, failures, lost)
+        rows.append(replace(_row_result(plan, row, runs), probes=probes))
+    return StudyResult(plan, tuple(rows))
 
 
 def _run_results(
@@ -98,18 +149,12 @@ def _run_results(
     failures: Mapping[str, str],
     lost: Collection[str],
 ) -> tuple[RunResult, ...]:
+    """The runs of a row, seed by seed; see :func:`study_result`."""
     results = []
     for seed, key in row.keys.items():
         record = records.get(key)
         if record is not None:
-            status, message = record.status, record.message
-            absent = [name for name in plan.metrics if record.ok and name not in record.metrics]
-            if absent:
-                status = "failed"
-                message = (
-                    f"{plan.train} returned no metric {absent[0]!r}, only "
-                    f"{', '.join(sorted(record.metrics)) or 'nothing'}"
-                )
+            status, message = _told_status(plan, record)
         elif key in failures:
             status, message = "failed", failures[key]
         else:
@@ -118,6 +163,31 @@ def _run_results(
                 message = "its training began and never ended (interrupted, or the process died)"
         results.append(RunResult(seed, key, status, message, record))
     return tuple(results)
+
+
+def _told_status(plan: StudyPlan, record: Record) -> tuple[str, str]:
+    """A record's own status, unless it lacks a metric that the study reports."""
+    absent = [name for name in plan.metrics if record.ok and name not in record.metrics]
+    if not absent:
+        return record.status, record.message
+    found = ", ".join(sorted(record.metrics)) or "nothing"
+    return "failed", f"{plan.train} returned no metric {absent[0]!r}, only {found}"
+
+
+def _probe_results(
+    plan: StudyPlan,
+    row: RowPlan,
+    records: Mapping[str, Record],
+    failures: Mapping[str, str],
+    lost: Collection[str],
+) -> dict[str, RunResult]:
+    """The probes of a row, as if each were a row of the first seed alone."""
+    seed = next(iter(row.keys), 0)
+    probes = {}
+    for label, key in row.probes.items():
+        alone = replace(row, keys={seed: key})
+        (probes[label],) = _run_results(plan, alone, records, failures, lost)
+    return probes
 
 
 def _row_result(

@@ -26,7 +26,7 @@ from pytest_ablation.record import Record
 from pytest_ablation.report import SessionFacts, markdown
 from pytest_ablation.results import RowResult, StudyResult, study_result
 from pytest_ablation.store import DamagedRecord, Store
-from pytest_ablation.training import Failure, Workplace, usable_record
+from pytest_ablation.training import Failure, Workplace, may_use, usable_record
 
 if TYPE_CHECKING:
     from pytest_ablation.executors import Executor
@@ -120,6 +120,7 @@ class AblationSession:
             seeds=self.options.seeds,
             device=self.options.device,
             data_dir=self.options.data_dir,
+            metric=self.options.metric,
         )
         self.plan.write(self.folder / "plan.json")
 
@@ -133,12 +134,17 @@ class AblationSession:
     # --- during a case -----------------------------------------------------------------------
 
     def run_case(self, case: CaseSpec) -> RowResult:
-        """Train or reuse the runs of a variant and of its baseline, and compare them."""
+        """Train or reuse the runs of a variant and of its baseline, and compare them.
+
+        Their probes come after all else; how they end is for the report.
+        """
         plan = self.plan.study(case.study.name, case.mode)
         row = plan.row(case.variant)
-        own = list(row.keys.values())
-        base = list(plan.row(row.baseline).keys.values())
-        self._obtain([*own, *base])
+        base = plan.row(row.baseline)
+        self._obtain([*row.keys.values(), *base.keys.values()])
+        probes = [*row.probes.values(), *base.probes.values()]
+        if probes:
+            self._obtain(probes)
         return self._result(plan).row(case.variant)
 
     def failures_of(self, case: CaseSpec) -> list[Failure]:
@@ -213,6 +219,7 @@ class AblationSession:
             device_index=self.worker.index * self._jobs(),
             data_dir=self.options.data_dir,
             threads=max(1, self._cores() // self._jobs()),
+            save_models=self.options.save_models,
         )
 
     def _cores(self) -> int:
@@ -275,28 +282,36 @@ class AblationSession:
             except DamagedRecord as problem:
                 failures[key] = str(problem)
                 continue
-            if record is not None and (not self.options.fresh or record.session == self.uid):
+            if record is not None and self._may_use(record):
                 records[key] = record
         started = {event["key"] for event in self.journal.all_events("started")}
         return records, failures, started - set(records) - set(failures)
 
+    def _may_use(self, record: Record) -> bool:
+        wishes = {"fresh": self.options.fresh, "save_models": self.options.save_models}
+        return may_use(record, self.store, self.uid, **wishes)
+
     def _write_reports(self, mode: str, finished: Finished) -> Path:
+        from pytest_ablation.figures import draw_studies
         from pytest_ablation.tables import history_table, runs_table, summary_table, to_csv
 
-        results = [result for result in finished.results if result.plan.mode == mode]
-        records = [run.record for s in results for row in s.rows for run in row.runs if run.record]
-        keys = {record.key: record.session == self.uid for record in records}
-        events = self.journal.all_events("damaged")  # told by every process that met the record
-        facts = SessionFacts(
-            mode=mode,
-            runs=len({run.key for s in results for row in s.rows for run in row.runs}),
-            trained=sum(keys.values()),
-            reused=len(keys) - sum(keys.values()),
-            warnings=tuple(dict.fromkeys(damaged["message"] for damaged in events)),
-        )
-        text = markdown(results, facts)
         folder = self.options.report_dir / mode
         folder.mkdir(parents=True, exist_ok=True)
+        results = [result for result in finished.results if result.plan.mode == mode]
+        records = [run.record for s in results for run in s.runs.values() if run.record]
+        keys = {record.key: record.session == self.uid for record in records}
+        events = self.journal.all_events("damaged")  # told by every process that met the record
+        figures = draw_studies(results, folder)
+        warned = dict.fromkeys(damaged["message"] for damaged in events)
+        facts = SessionFacts(
+            mode=mode,
+            runs=len({key for study in results for key in study.runs}),
+            trained=sum(keys.values()),
+            reused=len(keys) - sum(keys.values()),
+            warnings=(*warned, *figures.warnings),
+            figures=figures.curves,
+        )
+        text = markdown(results, facts)
         _replace(folder / "runs.csv", to_csv(runs_table(results, self.uid)))
         _replace(folder / "summary.csv", to_csv(summary_table(results)))
         _replace(folder / "history.csv", to_csv(history_table(results)))

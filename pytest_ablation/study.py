@@ -22,11 +22,15 @@ from pytest_ablation.configuration import (
     with_changes,
 )
 from pytest_ablation.errors import StudyError
+from pytest_ablation.factorial import Factorial, find_factorial
+from pytest_ablation.metric_tables import MetricTable
 from pytest_ablation.mode import Mode
+from pytest_ablation.probes import probe_configurations
 from pytest_ablation.record import FAIRNESS
 from pytest_ablation.run import Run
 
 MODE_NAMES = ("quick", "full")
+_MOST_COLUMNS = 6  # metrics in a report's main table, where nobody chose them
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+@-]*")
 
 Train = Callable[[Any, Run], Mapping[str, float]]
@@ -111,7 +115,8 @@ class Study:
         One field per component. It is handed to *train* as it is.
     variants : sequence of Variant
     metrics : sequence of str
-        The reported metrics, the first one leading; higher is better.
+        The reported metrics; higher is better. The first one leads in reports and conclusions,
+        unless ``--ablation-metric`` names another.
     quick, full : Mode
         The budgets; at least one of them.
     baseline_name : str
@@ -122,6 +127,17 @@ class Study:
     margin : float
         The smallest change of a metric that matters, as a fraction: an interval inside
         ``[-margin, margin]`` means "no detectable change".
+    also : sequence of str, optional
+        The metrics that the report's main table shows beside the leading one. Default: all others
+        where there are at most six metrics and no *tables*, else none.
+    tables : sequence of MetricTable
+        Further tables of the report.
+    factors : two field names, optional
+        Two components of which the rows hold all four combinations: the report says what each
+        contributes alone, and what they do together.
+    sensitivity : str, optional
+        A field such as ``"learning_rate"``: in full mode every row is also trained at a third and
+        at three times its value, with one seed, and the report says what that gave.
 
     Raises
     ------
@@ -153,6 +169,10 @@ class Study:
         data: DataDigest | None = None,
         margin: float = 0.005,
         description: str = "",
+        also: Sequence[str] | None = None,
+        tables: Sequence[MetricTable] = (),
+        factors: Sequence[str] = (),
+        sensitivity: str | None = None,
     ) -> None:
         self.name = checked_name("study", name)
         self.train = train
@@ -163,10 +183,16 @@ class Study:
         self.modes = {n: m for n, m in zip(MODE_NAMES, (quick, full), strict=True) if m is not None}
         self.metrics = tuple(checked_name("metric", metric) for metric in metrics)
         self.variants = tuple(variants)
+        self.also = None if also is None else tuple(also)
+        self.tables = tuple(tables)
+        self.sensitivity = sensitivity
         with _named(self.name):
             self._check_parts()
+            self._check_shown()
             self._configurations = self._resolve(baseline)
             self._check_effects()
+            self.factorial = self._find_factorial(factors)
+            self._probes = self._resolve_probes()
 
     @property
     def rows(self) -> tuple[str, ...]:
@@ -198,6 +224,19 @@ class Study:
             return {}
         return changed_fields(self._configurations[baseline], self._configurations[row])
 
+    def probes_of(self, row: str) -> dict[str, Any]:
+        """Label to the configuration of *row* with a third of the field that ``sensitivity``
+        names, and with three times as much; empty where it names none."""
+        return self._probes[row]
+
+    def shown_beside(self, leading: str) -> tuple[str, ...]:
+        """The metrics that stand beside the leading one in the report's main table."""
+        also = self.also
+        if also is None:
+            is_small = not self.tables and len(self.metrics) <= _MOST_COLUMNS
+            also = self.metrics if is_small else ()
+        return tuple(name for name in also if name != leading)
+
     def cases(self, function: Callable[..., None]) -> Callable[..., None]:
         """Parametrize a test function: one case per variant and mode, ids like ``no_pe-quick``."""
         parameters = [
@@ -226,6 +265,33 @@ class Study:
                     raise StudyError(f"{names.count(name)} {kind}s are called {name!r}: rename one")
         if not 0 <= self.margin < 1:
             raise StudyError(f"margin is a fraction from 0 to below 1, found {self.margin!r}")
+
+    def _check_shown(self) -> None:
+        for name in self.also or ():
+            if name not in self.metrics:
+                raise StudyError(
+                    f"also has {name!r}, which is none of the study's metrics"
+                    f"{did_you_mean(str(name), self.metrics)}"
+                )
+        for table in self.tables:
+            if not isinstance(table, MetricTable):
+                raise StudyError(f"tables are a list of MetricTable, found {table!r:.80}")
+            table.check(self.metrics)
+
+    def _find_factorial(self, factors: Sequence[str]) -> Factorial | None:
+        if not factors:
+            return None
+        plain = {row: plain_values(config) for row, config in self._configurations.items()}
+        return find_factorial(factors, plain, self.baseline_name)
+
+    def _resolve_probes(self) -> dict[str, dict[str, Any]]:
+        if self.sensitivity is None:
+            return {row: {} for row in self.rows}
+        probes = {}
+        for row in self.rows:
+            with _named(f"row {row!r}"):
+                probes[row] = probe_configurations(self.sensitivity, self._configurations[row])
+        return probes
 
     def _resolve(self, baseline: Any) -> dict[str, Any]:
         """Row to configuration; a variant's changes apply to the row it is compared with."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_ablation.report import by_delta, problems
-from pytest_ablation.results import RowResult, StudyResult
+from pytest_ablation.report import problems
+from pytest_ablation.results import RowResult, StudyResult, by_delta
 
 if TYPE_CHECKING:
     from pytest_ablation.session import Finished
@@ -18,12 +19,22 @@ _NAME_WIDTH = 24
 
 def study_lines(study: StudyResult) -> list[str]:
     """A study's table as lines: the leading metric, deltas with intervals, verdicts."""
-    metric = study.plan.metrics[0]
-    name = f"{study.plan.name} ({study.plan.mode}), {metric}"
+    metric = study.plan.leading
+    name = _wrapped(f"{study.plan.name} ({study.plan.mode}), {metric}")
     header = f"  {'variant':{_NAME_WIDTH}} {'mean':>6}  {'delta':>7}  {'95 % interval':16}  verdict"
     rows = by_delta(study)
-    same = [f"  {row.name} is the same model as {row.same_as}" for row in rows if row.same_as]
-    return [name, header, *(_row_line(row, metric) for row in rows), *same]
+    same = [
+        line
+        for row in rows
+        if row.same_as
+        for line in _wrapped(f"  {row.name} is the same model as {row.same_as}")
+    ]
+    return [*name, header, *(_row_line(row, metric) for row in rows), *same]
+
+
+def _wrapped(text: str) -> list[str]:
+    """Lines of at most 80 columns, broken between words, as names of 80 letters need."""
+    return textwrap.wrap(text, 80, subsequent_indent="    ", break_on_hyphens=False)
 
 
 def problem_lines(rows: Sequence[tuple[StudyResult, RowResult]]) -> list[str]:
@@ -73,7 +84,7 @@ def summary_lines(finished: Finished) -> list[tuple[str, str]]:
         lines += [(line, "") for line in study_lines(study)]
     lines += [(line, "red") for line in problem_lines(problems(finished.results))]
     lines += [(error, "red") for error in finished.errors]
-    total = len({run.key for s in finished.results for row in s.rows for run in row.runs})
+    total = len({key for study in finished.results for key in study.runs})
     counts = f"{total} runs: {finished.trained} trained, {finished.reused} reused"
     return [
         *lines,

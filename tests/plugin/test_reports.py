@@ -36,6 +36,12 @@ def reported(tmp_path_factory):
     return path
 
 
+def tables_of(text):
+    """The Markdown tables of a report, each as its lines."""
+    blocks = [block.splitlines() for block in text.split("\n\n")]
+    return [block for block in blocks if block[0].startswith("|")]
+
+
 def table(reported, name):
     return pd.read_csv(reported / "reports" / "quick" / f"{name}.csv")
 
@@ -116,7 +122,7 @@ def test_costs_are_measured(reported):
 def test_the_report_is_ordered_by_delta_and_escapes_what_it_quotes(reported):
     text = (reported / "reports" / "quick" / "report.md").read_text()
     assert text.startswith("# Ablation report: quick\n")
-    rows = [line.split("|")[1].strip(" `") for line in text.splitlines() if line.startswith("| `")]
+    rows = [line.split("|")[1].strip(" `") for line in tables_of(text)[0][2:]]
     summary = table(reported, "summary")
     leading = summary[(summary.metric == "top1") & summary.delta.notna()].set_index("variant")
     assert rows[0] == "baseline"
@@ -126,9 +132,11 @@ def test_the_report_is_ordered_by_delta_and_escapes_what_it_quotes(reported):
 
 def test_every_row_of_a_markdown_table_has_the_cells_of_its_header(reported):
     text = (reported / "reports" / "quick" / "report.md").read_text()
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    assert len(lines) == 2 + 5
-    assert len({line.count("|") - line.count(r"\|") for line in lines}) == 1
+    main, *others = tables_of(text)
+    assert len(main) == 2 + 5
+    assert [len(lines) for lines in others] == [2 + 4] * len(others), "a line per model"
+    for lines in (main, *others):
+        assert len({line.count("|") - line.count(r"\|") for line in lines}) == 1
 
 
 def test_the_conclusions_follow_from_the_numbers(reported):

@@ -170,7 +170,7 @@ def test_nothing_is_left_of_a_finished_session_but_runs_and_reports(project):
     project.run("-m", "quick")
     assert list((project.path / ".ablation" / "sessions").iterdir()) == []
     assert sorted(p.name for p in (project.path / "reports" / "quick").iterdir()) == [
-        "history.csv", "report.md", "runs.csv", "summary.csv",
+        "figures", "history.csv", "report.md", "runs.csv", "summary.csv",
     ]  # fmt: skip
 
 

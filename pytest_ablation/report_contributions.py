@@ -1,0 +1,139 @@
+"""The report's section on a 2x2 design: what two components contribute, alone and together.
+
+A study's result goes in, Markdown comes out; the arithmetic is that of ``factorial.py``.
+"""
+
+from __future__ import annotations
+
+import math
+
+from pytest_ablation.factorial import CELLS, Cell, Factorial, Levels, effects
+from pytest_ablation.report_text import (
+    VERDICT_WORDS,
+    bullets,
+    code,
+    code_list,
+    escape,
+    interval,
+    points,
+    table,
+)
+from pytest_ablation.results import RowResult, StudyResult
+from pytest_ablation.statistics import Delta
+
+_TOGETHER = {"worse": "less than the sum of both", "better": "more than the sum of both"}
+
+
+def contributions(study: StudyResult) -> list[str]:
+    """The section as parts of the report; empty where the study has no such design."""
+    design = study.plan.factorial
+    if design is None:
+        return []
+    cells = {cell.levels: _row_of(study, cell) for cell in design.cells}
+    missing = [
+        f"{escape(design.described(cell.levels))} ({_what_of(study, cell)})"
+        for cell in design.cells
+        if cells[cell.levels] is None
+    ]
+    parts = ["### Independent contributions"]
+    if missing:
+        return [*parts, f"Not computed, for lack of {', '.join(missing)}."]
+    return [*parts, *_effects(study, design, cells)]
+
+
+def _row_of(study: StudyResult, cell: Cell) -> RowResult | None:
+    """The first row of a cell that has figures and no doubt about them."""
+    planned = [row for row in study.rows if row.name in cell.rows]
+    sound = [row for row in planned if row.status not in ("unfair", "no_effect") and row.records]
+    return next(iter(sound), None)
+
+
+def _what_of(study: StudyResult, cell: Cell) -> str:
+    """Why a cell has no figures: what became of its rows, or that nobody selected them."""
+    planned = [row for row in study.rows if row.name in cell.rows]
+    if not planned:
+        return f"{code_list(cell.rows)} not selected"
+    return ", ".join(f"{code(row.name)} {row.status}" for row in planned)
+
+
+def _effects(
+    study: StudyResult, design: Factorial, cells: dict[Levels, RowResult | None]
+) -> list[str]:
+    leading, margin = study.plan.leading, study.plan.margin
+    values = {
+        levels: {
+            seed: record.metrics[leading]
+            for seed, record in cells[levels].records.items()
+            if leading in record.metrics
+        }
+        for levels in CELLS
+    }
+    found = effects(values, margin=margin)
+    if found.interaction is None:
+        return ["Not computed: no seed has finished in all four combinations."]
+    first, second = (code(factor.name) for factor in design.factors)
+    rows = [
+        _table_row(f"{code(f.name)} ({escape(f'{f.off!r} to {f.on!r}')})", delta, VERDICT_WORDS)
+        for f, delta in zip(design.factors, (found.first, found.second), strict=True)
+    ]
+    words = {**VERDICT_WORDS, **{verdict: f"**{text}**" for verdict, text in _TOGETHER.items()}}
+    rows.append(_table_row("interaction", found.interaction, words))
+    sentences = [
+        _main_sentence(first, second, found.first, margin),
+        _main_sentence(second, first, found.second, margin),
+        _interaction_sentence(found.interaction, margin),
+    ]
+    seeds = ", ".join(map(str, found.interaction.by_seed))
+    note = (
+        f"Effects on {code(leading)}: one factor's, averaged over both levels of the other; the "
+        f"interaction is the effect of one where the other is on, minus that where it is off. "
+        f"Paired by seed ({seeds}); intervals are Student's t over the seeds."
+    )
+    header = ["effect", "points", "95 % interval", "verdict"]
+    return [table(header, rows, "lrrl"), bullets(sentences), note]
+
+
+def _table_row(name: str, delta: Delta, words: dict[str, str]) -> list[str]:
+    has_interval = math.isfinite(delta.low)
+    ends = f"{points(delta.low)} to {points(delta.high)}" if has_interval else ""
+    return [name, points(delta.value), ends, words.get(delta.verdict, "")]
+
+
+def _main_sentence(factor: str, other: str, delta: Delta, margin: float) -> str:
+    averaged = f"averaged over both levels of {other}"
+    if delta.verdict in ("better", "worse"):
+        verb = "adds" if delta.verdict == "better" else "costs"
+        size = points(delta.value) if delta.verdict == "better" else points(-delta.value)[1:]
+        return f"{factor} {verb} {size} points ({interval(delta.low, delta.high)}), {averaged}."
+    if delta.verdict == "no_detectable_change":
+        return (
+            f"{factor} makes no difference larger than the margin of {100 * margin:g} points "
+            f"({interval(delta.low, delta.high)}), {averaged}."
+        )
+    return f"What {factor} adds or costs is open: {points(delta.value)} points, {_why_open(delta)}."
+
+
+def _interaction_sentence(delta: Delta, margin: float) -> str:
+    size = f"the interaction is {points(delta.value)} points"
+    if delta.verdict in _TOGETHER:
+        return (
+            f"Together they do {_TOGETHER[delta.verdict]}: {size} "
+            f"({interval(delta.low, delta.high)}), so each effect depends on the other component."
+        )
+    if delta.verdict == "no_detectable_change":
+        return (
+            f"Together they do what they do alone, added up: {size}, within the margin of "
+            f"{100 * margin:g} points ({interval(delta.low, delta.high)})."
+        )
+    return (
+        f"Whether together they do more or less than the sum of both is open: {size}, "
+        f"{_why_open(delta)}."
+    )
+
+
+def _why_open(delta: Delta) -> str:
+    if delta.verdict is None:
+        return "and there is no verdict from fewer than two seeds"
+    if delta.smallest_detectable is None:
+        return "the same for every seed, which says nothing about its spread"
+    return f"but the {interval(delta.low, delta.high)} is too wide to tell"
