@@ -7,17 +7,20 @@ import pytest
 pytest_plugins = ["pytest_ablation.plugin"]
 
 ENCODER_OPTION = "--ablation-encoder"
+DATA_OPTION = "--ablation-data"  # the plugin's
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.getgroup("ablation").addoption(
         ENCODER_OPTION,
         metavar="DIR_OR_NAME",
-        help="pretrained encoder of the bi-encoder study [the packaged MiniLM]",
+        help="pretrained encoder of the bi-encoder studies [the packaged MiniLM]",
     )
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    encoder = config.getoption(ENCODER_OPTION)
-    if encoder:  # the study modules build their configurations when they are imported
+    # The study modules build their configurations when they are imported: from the environment.
+    if encoder := config.getoption(ENCODER_OPTION):
         os.environ["ABLATION_ENCODER"] = encoder
+    if data := config.getoption(DATA_OPTION):
+        os.environ["ABLATION_DATA"] = str(config.invocation_params.dir / data)

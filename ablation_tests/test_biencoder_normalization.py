@@ -1,25 +1,51 @@
 """Do LayerNorm and ReLU on the encoder's output help a retrieval head, and do they need each other?
 
-A 2x2 design on a bi-encoder that finds the body of a BBC News article by its headline: both added
-to a plain head, and each taken away from the head that has both.
+A 2x2 design on a bi-encoder that finds the counter-argument to an argument (ArguAna, where
+--ablation-data holds it; else the body of a BBC News article by its headline): both added to a
+plain head, and each taken away from the head that has both.
 """
 
 import os
 
-from models.biencoder import BiEncoderConfig, data_digest, train_biencoder
-from pytest_ablation import Mode, Study, Variant
+from models.biencoder import config_for, corpus_in, data_digest, metric_names, train_biencoder
+from pytest_ablation import MetricTable, Mode, Study, Variant
 
+corpus = corpus_in(os.environ.get("ABLATION_DATA"))
 encoder = {"encoder": name} if (name := os.environ.get("ABLATION_ENCODER")) else {}
+tasks = ["sdoc", "sdoa", "sdc", "sda", "stc", "sta", "epc", "epa"]
+figures = ["top1", "top5", "top10", "mrr"]
 
 study = Study(
     "biencoder-normalization",
-    description="LayerNorm and ReLU between a frozen encoder and its retrieval head, "
-    "headline to article body.",
+    description={
+        "arguana": "LayerNorm and ReLU between a frozen encoder and its retrieval head, point to "
+        "counter-argument. The overall figure is epa top-1: the right counter first among all "
+        "arguments of the test split, before re-ranking.",
+        "bbc_news": "LayerNorm and ReLU between a frozen encoder and its retrieval head, headline "
+        "to article body.",
+    }[corpus],
     train=train_biencoder,
     data=data_digest,
     baseline_name="plain",
-    baseline=BiEncoderConfig(**encoder),
-    metrics=["top1", "top5", "top10"],
+    baseline=config_for(corpus, **encoder),
+    metrics=metric_names(corpus),
+    also={
+        "arguana": ["reranked_epa_top1", "unseen_epa_top1", "unseen_reranked_epa_top1"],
+        "bbc_news": ["top5", "top10", "mrr", "reranked_top1"],
+    }[corpus],
+    tables=[
+        MetricTable("The eight retrieval tasks", rows=tasks, columns=figures),
+        MetricTable(
+            "The eight retrieval tasks, re-ranked",
+            rows=tasks,
+            columns=figures,
+            metric="reranked_{row}_{column}",
+        ),
+    ]
+    if corpus == "arguana"
+    else [],
+    factors=["layernorm", "relu"],
+    sensitivity="learning_rate",
     variants=[
         Variant(
             "with_layernorm",
@@ -50,8 +76,8 @@ study = Study(
             description="ReLU taken away from the head that has both.",
         ),
     ],
-    quick=Mode(seeds=3, epochs=10),
-    full=Mode(seeds=5, epochs=30),
+    quick=Mode(seeds=3, epochs=10, debates_share=0.25),
+    full=Mode(seeds=5, epochs=200, patience=15),
 )
 
 
@@ -59,4 +85,4 @@ study = Study(
 def test_normalization(ablation):
     ablation.run()
     # A head that loses this much has not learned to retrieve at all.
-    assert ablation.delta("top1").low > -0.30
+    assert ablation.delta().low > -0.30

@@ -16,3 +16,21 @@ def require_epochs(run: Run) -> None:
             f"the mode's epochs must be an integer of 1 or more, found {epochs!r}: "
             f"give Mode(..., epochs=3)"
         )
+
+
+def patience_of(run: Run) -> int | None:
+    """``run.mode.patience``: epochs without improvement after which training stops, or None.
+
+    Raises
+    ------
+    ValueError
+        It is there and neither None nor an integer of 1 or more.
+    """
+    patience = run.mode.budget.get("patience")
+    is_count = isinstance(patience, int) and not isinstance(patience, bool) and patience >= 1
+    if patience is not None and not is_count:
+        raise ValueError(
+            f"the mode's patience must be an integer of 1 or more, or None for no early stopping, "
+            f"found {patience!r}"
+        )
+    return patience

@@ -1,4 +1,4 @@
-"""Training of the bi-encoder: one run from articles to reported test accuracy.
+"""Training of the bi-encoder: one run from a corpus to reported test accuracy.
 
 A configuration and a run go in; metrics come out, all else is told through the run.
 """
@@ -7,232 +7,244 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.biencoder.config import BiEncoderConfig
-from models.biencoder.data import Pairs, RetrievalData, load_pairs
+from models.biencoder.data import RetrievalData, RetrievalSplit, load_retrieval_data
 from models.biencoder.encoder import encoder_digest, encoder_folder
-from models.biencoder.model import BiEncoder
-from models.biencoder.retrieval import Answers, answer
-from models.budget import require_epochs
+from models.biencoder.losses import loss_of
+from models.biencoder.model import BiEncoder, Embedded
+from models.biencoder.negatives import Negatives
+from models.biencoder.outputs import CANDIDATE, QUERY, Outputs, make_outputs
+from models.biencoder.references import reference_figures
+from models.biencoder.retrieval import (
+    answer,
+    distances,
+    metrics_of,
+    named_figures,
+    ranks_of,
+)
+from models.biencoder.vectors import encode_texts
+from models.budget import patience_of, require_epochs
 from models.randomness import make_repeatable, numpy_generator
 
 if TYPE_CHECKING:
     from pytest_ablation.run import Run
-
-TOP_K = (1, 5, 10)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Indices of training pairs, and how the negative of each is to be chosen.
-
-    Parameters
-    ----------
-    indices : ndarray of int64, shape (batch,)
-    drawn : ndarray of int64, shape (batch,)
-        For each pair the position in the batch of a random other pair.
-    is_hard : ndarray of bool, shape (batch,)
-        Whether the nearest other body is taken in place of the drawn one.
-    """
-
-    indices: np.ndarray
-    drawn: np.ndarray
-    is_hard: np.ndarray
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The answers to a split's headlines, and its loss against the hardest negatives."""
-
-    answers: Answers
-    loss: float
-
-    def accuracy(self, k: int) -> float:
-        return float(self.answers.reranked.correct(k).mean())
-
-    def retrieval_accuracy(self, k: int) -> float:
-        return float(self.answers.retrieved.correct(k).mean())
 
 
 def train(config: BiEncoderConfig, run: Run) -> dict[str, float]:
     """See :func:`models.biencoder.train_biencoder`."""
     require_epochs(run)
     make_repeatable(run.device)
-    data = load_pairs(config, run, fewest=max(TOP_K) + 1)
-    _describe(config, run, data)
-    model = BiEncoder(config, run, data.width).to(run.device)
-    run.parameters = sum(parameter.numel() for parameter in model.parameters())
+    data = load_retrieval_data(config, run)
+    run.use_data(train=_contents(data.train), evaluation=_contents(data.validation, data.test))
+    outputs = make_outputs(config, (data.train, data.validation, data.test), run)
+    _describe(config, run, data, outputs)
+    _tell_references(config, run, data)
+    model = BiEncoder(config, run, outputs.width).to(run.device)
+    trainer = Trainer(model, outputs, config, run, data)
+    run.parameters = sum(p.numel() for p in trainer.parameters)
     with run.training():
-        fit(model, config, run, data)
-    run.save_weights(model.state_dict())
-    return report(evaluate(model, config, data.test), run)
+        trainer.fit()
+    run.save_weights(trainer.state())
+    return trainer.report()
 
 
-def _describe(config: BiEncoderConfig, run: Run, data: RetrievalData) -> None:
-    news = data.news
-    run.use_data(train=news.train, evaluation=(news.validation, news.test))
-    run.note("data", f"{news.describe()}; a headline is answered with a body of its split")
+def _contents(*splits: RetrievalSplit) -> list:
+    """All that a split's figures depend on, for a digest."""
+    return [
+        [split.texts, split.queries, split.candidates, split.own,
+         *(np.packbits(task.allowed) for task in split.tasks)]
+        for split in splits
+    ]  # fmt: skip
+
+
+def _describe(config: BiEncoderConfig, run: Run, data: RetrievalData, outputs: Outputs) -> None:
+    run.note("data", data.description)
     files = encoder_digest(encoder_folder(config.encoder))[:12]
     run.note(
         "encoder",
-        f"{config.encoder} (files {files}), frozen; the mean over the first {config.max_length} "
-        f"tokens, float32, {data.width} numbers per text",
+        f"{config.encoder} (files {files}), {outputs.description}; the mean over the first "
+        f"{config.max_length} tokens, {outputs.width} numbers per text",
     )
 
 
-def fit(model: BiEncoder, config: BiEncoderConfig, run: Run, data: RetrievalData) -> None:
-    """Train *model* in place; it ends with the weights of its best validation epoch.
-
-    Best is the highest top-1 accuracy after re-ranking, and among equals the lowest loss.
-    """
-    optimizer = Optimizer(
-        model, config, all_steps=_steps(config, len(data.train)) * run.mode.epochs
+def _tell_references(config: BiEncoderConfig, run: Run, data: RetrievalData) -> None:
+    """Figures that stand in the report beside the variants'."""
+    vectors = encode_texts(
+        data.test.texts,
+        encoder=config.encoder,
+        max_length=config.max_length,
+        precision=config.encoder_precision,
+        device=run.device,
+        cache_dir=run.cache_dir,
+        on_progress=run.doing,
     )
-    order, negatives = numpy_generator(run, "order"), numpy_generator(run, "negatives")
-    best, best_weights = (-math.inf, -math.inf), {}
-    for epoch in range(1, run.mode.epochs + 1):
-        batches = draw_batches(config, len(data.train), order, negatives)
-        train_epoch(model, optimizer, config, run, epoch, data.train, batches)
-        seen = evaluate(model, config, data.validation)
-        top1 = seen.accuracy(1)
-        run.log(
-            epoch, "validation",
-            loss=seen.loss, top1=top1, retrieval_top1=seen.retrieval_accuracy(1),
+    found = reference_figures(
+        data.test, vectors, unseen_task=data.unseen_task, cache_dir=run.cache_dir
+    )
+    for name, figures in found.items():
+        run.reference(name, **figures)
+
+
+class Trainer:
+    """One model's training: batches, negatives, steps, the best epoch, early stopping."""
+
+    def __init__(
+        self,
+        model: BiEncoder,
+        outputs: Outputs,
+        config: BiEncoderConfig,
+        run: Run,
+        data: RetrievalData,
+    ) -> None:
+        self.model, self.outputs, self.config, self.run, self.data = (
+            model, outputs, config, run, data
         )  # fmt: skip
-        if (top1, -seen.loss) > best:
-            best = top1, -seen.loss
-            best_weights = {name: value.clone() for name, value in model.state_dict().items()}
-    model.load_state_dict(best_weights)
+        self._trained = nn.ModuleDict({"model": model, "encoders": outputs.modules()})
+        self._optimizer = make_optimizer(model, outputs.modules(), config)
+        self._order = numpy_generator(run, "order")
+        self._negatives = Negatives(config, data.train, numpy_generator(run, "negatives"))
 
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        return list(self._trained.parameters())
 
-def _steps(config: BiEncoderConfig, pairs: int) -> int:
-    """Steps of an epoch: a last batch of one pair is left out, for it has no negative."""
-    return pairs // config.batch_size + (pairs % config.batch_size >= 2)
+    def state(self) -> dict[str, Tensor]:
+        """All that was trained, by name: the model's parameters under their own names."""
+        encoders = self.outputs.modules().state_dict(prefix="encoders.")
+        return {**self.model.state_dict(), **encoders}
 
+    def fit(self) -> None:
+        """Train in place; the weights in the end are those of the best validation epoch.
 
-def draw_batches(
-    config: BiEncoderConfig, pairs: int, order: np.random.Generator, negatives: np.random.Generator
-) -> Iterator[Batch]:
-    """An epoch's batches; what is drawn depends on the generators and the batch size alone."""
-    shuffled = order.permutation(pairs)
-    places, shares = negatives.random(pairs), negatives.random(pairs)
-    for step in range(_steps(config, pairs)):
-        rows = slice(step * config.batch_size, (step + 1) * config.batch_size)
-        size = len(shuffled[rows])
-        distance = 1 + (places[rows] * (size - 1)).astype(np.int64)  # to another place, 1..size-1
-        yield Batch(
-            indices=shuffled[rows],
-            drawn=(np.arange(size) + distance) % size,
-            is_hard=shares[rows] < config.hard_negative,
+        Best is the highest top-1 accuracy of the overall task as retrieved, and among equals the
+        highest mean reciprocal rank. Training stops early after ``run.mode.patience`` epochs that
+        were no better.
+        """
+        patience = patience_of(self.run)
+        best, best_epoch, best_state = (-math.inf, -math.inf), 0, {}
+        for epoch in range(1, self.run.mode.epochs + 1):
+            self._train_epoch(epoch)
+            ranks = self._evaluate_epoch(epoch)
+            reached = float((ranks == 1).mean()), float((1 / ranks).mean())
+            if reached > best:
+                best, best_epoch = reached, epoch
+                best_state = {n: value.clone() for n, value in self._trained.state_dict().items()}
+            if patience is not None and epoch - best_epoch >= patience:
+                if epoch < self.run.mode.epochs:
+                    self.run.stopped_early(epoch, best_epoch, patience)
+                break
+        self._trained.load_state_dict(best_state)
+        self.run.report_epoch(best_epoch)
+
+    def report(self) -> dict[str, float]:
+        """The test split's figures; ranks and who was right go to the run, query by query."""
+        test = self.data.test
+        with torch.no_grad():
+            answers = answer(self.model, self.config, test, *self.embed(test))
+        kept = {}
+        for prefix, by_task in (("", answers.retrieved), ("reranked_", answers.reranked)):
+            for task, ranks in by_task.items():
+                name = f"{prefix}{task}_" if task else prefix
+                kept |= {f"{name}rank": ranks.astype(np.int32), f"{name}top1": ranks == 1}
+        self.run.save_predictions(**kept)
+        return metrics_of(answers, test, self.data.unseen_task)
+
+    @torch.no_grad()
+    def embed(self, split: RetrievalSplit) -> tuple[Embedded, Embedded]:
+        """Queries and candidates of *split*, dropout off."""
+        self.model.eval()
+        with self.run.forward(len(split.queries) + len(split.candidates)):
+            outputs = self.outputs.of(split, split.queries, QUERY)
+            candidates = self.outputs.of(split, split.candidates, CANDIDATE)
+            return self.model(torch.cat([outputs, candidates]), len(outputs))
+
+    def _evaluate_epoch(self, epoch: int) -> np.ndarray:
+        """Log the overall task of training sample, validation and test; validation's ranks."""
+        data, overall = self.data, self.data.overall
+        found = {}
+        for name, split in (
+            ("train", data.train_sample),
+            ("validation", data.validation),
+            ("test", data.test.only_task(overall)),
+        ):
+            queries, candidates = self.embed(split)
+            scores = -distances(queries.embeddings, candidates.embeddings, split.first_of_text)
+            found[name] = ranks_of(split, scores)[overall]
+            self.run.log(epoch, name, **named_figures(found[name], overall))
+        return found["validation"]
+
+    def _train_epoch(self, epoch: int) -> None:
+        """One pass over the pairs; logs the loss as it was during training, dropout on."""
+        train = self.data.train
+        queries, candidates = self.embed(train)
+        negatives = self._negatives.draw(
+            epoch, queries.embeddings.cpu().numpy(), candidates.embeddings.cpu().numpy()
         )
+        self.model.train()
+        total = torch.zeros((), device=self.run.device)
+        for indices in batches(self._order.permutation(len(train)), self.config.batch_size):
+            total += self._step(epoch, indices, negatives[indices].ravel()) * len(indices)
+        # Not finite where the last step made a weight so: the next loss would be.
+        after = sum(0.0 * parameter.detach().sum() for parameter in self.parameters)
+        self.run.log(epoch, "train", loss=(total + after).item() / len(train))
 
-
-def train_epoch(
-    model: BiEncoder,
-    optimizer: Optimizer,
-    config: BiEncoderConfig,
-    run: Run,
-    epoch: int,
-    pairs: Pairs,
-    batches: Iterator[Batch],
-) -> None:
-    """One pass over *batches*; logs the loss as it was during training, dropout on."""
-    model.train()
-    total, examples = torch.zeros((), device=run.device), 0
-    for batch in batches:
-        indices, drawn, is_hard = (
-            torch.from_numpy(array).to(run.device)
-            for array in (batch.indices, batch.drawn, batch.is_hard)
-        )
-        size = len(batch.indices)
-        both = torch.cat([pairs.headlines[indices], pairs.bodies[indices]])
-        headlines, bodies = model(both).split(size)
-        negatives = torch.where(is_hard, nearest_others(headlines, bodies), drawn)
-        loss = loss_of(model, config, headlines, bodies, negatives)
-        # Reading a loss from a GPU would wait for it; there the sum below is looked at instead.
-        run.step(
-            batch.indices, epoch=epoch, loss=loss.item() if loss.device.type == "cpu" else None
-        )
-        optimizer.step(loss)
-        total += loss.detach() * size
-        examples += size
-    run.log(epoch, "train", loss=total.item() / examples)
-
-
-@torch.no_grad()
-def nearest_others(headlines: Tensor, bodies: Tensor) -> Tensor:
-    """For each headline the index of the nearest body that is not its own, int64 [n]."""
-    return torch.cdist(headlines, bodies).fill_diagonal_(math.inf).argmin(dim=1)
-
-
-def loss_of(
-    model: BiEncoder, config: BiEncoderConfig, headlines: Tensor, bodies: Tensor, negatives: Tensor
-) -> Tensor:
-    """The weighted sum of triplet loss and pair classification loss, a scalar.
-
-    Triplets are (headline, its body, the negative's body): max(0, d(h, b) - d(h, n) + margin). The
-    classifier learns from the same triplets, as one pair and one that is none.
-    """
-    others = bodies[negatives]
-    triplet = F.triplet_margin_loss(headlines, bodies, others, margin=config.triplet_margin)
-    logits = model.pair_logits(headlines.repeat(2, 1), torch.cat([bodies, others]))
-    is_pair = torch.arange(2, device=logits.device).flip(0).repeat_interleave(len(headlines))
-    pair = F.cross_entropy(logits, is_pair)
-    return config.triplet_weight * triplet + config.pair_weight * pair
-
-
-class Optimizer:
-    """AdamW whose learning rate falls linearly to zero; matrices alone are decayed."""
-
-    def __init__(self, model: BiEncoder, config: BiEncoderConfig, all_steps: int) -> None:
-        matrices = [p for p in model.parameters() if p.ndim >= 2]
-        others = [p for p in model.parameters() if p.ndim < 2]
-        self._adamw = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": config.weight_decay},
-             {"params": others, "weight_decay": 0.0}],
-            lr=config.learning_rate,
-            fused=True,
-        )  # fmt: skip
-        self._schedule = torch.optim.lr_scheduler.LambdaLR(
-            self._adamw, lambda step: 1 - step / all_steps
-        )
-
-    def step(self, loss: Tensor) -> None:
-        """Change the parameters so that *loss* falls."""
-        self._adamw.zero_grad(set_to_none=True)
+    def _step(self, epoch: int, indices: np.ndarray, negatives: np.ndarray) -> Tensor:
+        train, count = self.data.train, len(indices)
+        answering = train.candidates[np.concatenate([train.own[indices], negatives])]
+        outputs = self.outputs.of(train, train.queries[indices], QUERY)
+        others = self.outputs.of(train, answering, CANDIDATE)
+        queries, candidates = self.model(torch.cat([outputs, others]), count)
+        loss = loss_of(self.model, self.config, queries, candidates[:count], candidates[count:])
+        self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self._adamw.step()
-        self._schedule.step()
+        norm = self._clip()
+        self._optimizer.step()
+        # Reading numbers from a GPU waits for it; there the sum over the epoch is looked at.
+        is_cheap = loss.device.type == "cpu"
+        self.run.step(
+            indices, epoch=epoch,
+            loss=loss.item() if is_cheap else None, grad_norm=norm.item() if is_cheap else None,
+        )  # fmt: skip
+        return loss.detach()
+
+    def _clip(self) -> Tensor:
+        """The norm of all gradients before clipping, if there is any."""
+        limit = self.config.grad_clip_norm
+        norm = nn.utils.clip_grad_norm_(self._trained.parameters(), limit or math.inf)
+        if limit is not None:
+            self.run.watch_limit("grad_clip_norm", limit=limit, observed=norm.item())
+        return norm
 
 
-@torch.inference_mode()
-def evaluate(model: BiEncoder, config: BiEncoderConfig, pairs: Pairs) -> Evaluation:
-    """Answer all headlines of *pairs* with its bodies, dropout off."""
-    model.eval()
-    headlines, bodies = model(pairs.headlines), model(pairs.bodies)
-    negatives = nearest_others(headlines, bodies)
-    return Evaluation(
-        answers=answer(model, config, headlines, bodies),
-        loss=loss_of(model, config, headlines, bodies, negatives).item(),
-    )
+def batches(order: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """*order* in pieces of *size*; a last piece of one joins the one before it.
+
+    In a batch of one the contrastive loss has nothing to compare with.
+    """
+    starts = list(range(0, len(order), size))
+    if len(starts) > 1 and len(order) - starts[-1] == 1:
+        starts.pop()
+    ends = [*starts[1:], len(order)]
+    return (order[start:end] for start, end in zip(starts, ends, strict=True))
 
 
-def report(tested: Evaluation, run: Run) -> dict[str, float]:
-    """Test accuracies; ranks and who was right go to the run, example by example."""
-    answers = tested.answers
-    correct = {f"top{k}": answers.reranked.correct(k) for k in TOP_K}
-    run.save_predictions(
-        ranks=answers.reranked.ranks(),
-        answers=answers.reranked.candidates[:, : max(TOP_K)],
-        distances=answers.distances.diagonal(),
-        **correct,
-    )
-    after = {name: float(right.mean()) for name, right in correct.items()}
-    return after | {f"retrieval_top{k}": tested.retrieval_accuracy(k) for k in TOP_K}
+def make_optimizer(
+    model: BiEncoder, encoders: nn.ModuleList, config: BiEncoderConfig
+) -> torch.optim.AdamW:
+    """AdamW at a constant rate, encoders at theirs; matrices alone are decayed."""
+    groups = []
+    for module, rate in ((model, config.learning_rate), (encoders, config.encoder_learning_rate)):
+        parameters = list(module.parameters())
+        for decay, chosen in (
+            (config.weight_decay, [p for p in parameters if p.ndim >= 2]),
+            (0.0, [p for p in parameters if p.ndim < 2]),
+        ):
+            if chosen:
+                groups.append({"params": chosen, "lr": rate, "weight_decay": decay})
+    return torch.optim.AdamW(groups, fused=True)
