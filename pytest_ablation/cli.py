@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 from pytest_ablation.errors import AblationError
 
@@ -54,22 +55,23 @@ def _curves(parsed: argparse.Namespace) -> int:
     read, errors = collect(parsed.logs)
     if read:
         curves = LogCurves.of(read, parsed.metric)
-        print("\n".join(curves.table()))
+        for line in curves.table():
+            _say(line)
         for path, log in read.items():
-            print(f"{path}: {_lines(log.lines)} read, {len(log.unread)} not read")
+            _say(f"{path}: {_lines(log.lines)} read, {len(log.unread)} not read")
             for line in log.unread[:_UNREAD_SHOWN]:
-                print(f"  line {line.number}: {_short(line.text)}")
+                _say(f"  line {line.number}: {_short(line.text)}")
             if len(log.unread) > _UNREAD_SHOWN:
-                print(f"  and {_lines(len(log.unread) - _UNREAD_SHOWN)} more")
+                _say(f"  and {_lines(len(log.unread) - _UNREAD_SHOWN)} more")
             for note in log.notes:
-                print(f"  {note}")
+                _say(f"  {note}")
         try:
             for path in write(curves, parsed.out):
-                print(f"wrote {path}")
+                _say(f"wrote {path}")
         except AblationError as error:
             errors.append(str(error))
     for error in errors:
-        print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {error}", file=sys.stderr)
     if not read:
         print("nothing was read, nothing is written", file=sys.stderr)
     return 1 if errors else 0
@@ -80,5 +82,9 @@ def _lines(count: int) -> str:
 
 
 def _short(text: str, most: int = 60) -> str:
-    shown = "".join(c if c.isprintable() else "\ufffd" for c in text)
-    return shown if len(shown) <= most else f"{shown[: most - 3]}..."
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def _say(line: str, file: TextIO | None = None) -> None:
+    """Print a line; names of files and variants may hold what moves the cursor of a terminal."""
+    print("".join(c if c.isprintable() else "\ufffd" for c in line), file=file)

@@ -94,18 +94,34 @@ def split_words(splits: Sequence[str]) -> list[str]:
 def logged_metric(leading: str, names: Collection[str]) -> str | None:
     """The logged metric that stands for *leading*: itself, or the longest name that it ends with.
 
+    What rises where *leading* falls does not stand for it: no loss, and of ``neg_x`` not ``x``.
+
     Examples
     --------
     >>> logged_metric("epa_top1", ["loss", "top1"])
     'top1'
+    >>> logged_metric("neg_mse", ["mse"]) is None
+    True
     """
+    return _ending_of(leading, [name for name in names if not _is_opposite(leading, name)])
+
+
+def _ending_of(leading: str, names: Collection[str]) -> str | None:
     fitting = [name for name in names if leading == name or leading.endswith(f"_{name}")]
     return max(fitting, key=len, default=None)
 
 
+def _is_opposite(leading: str, name: str) -> bool:
+    rest = leading.removesuffix(name)
+    return bool(rest) and ("loss" in name or rest.endswith(("neg_", "negative_")))
+
+
 def drawn_metric(leading: str, names: Collection[str]) -> str | None:
-    """What to draw for *leading* where *names* are logged: :func:`logged_metric`, else the loss."""
-    return logged_metric(leading, names) or ("loss" if "loss" in names else None)
+    """What to draw for *leading* where *names* are logged: what its name ends with, else the loss.
+
+    Other than for :func:`logged_metric` it may fall where *leading* rises: the figure names it.
+    """
+    return _ending_of(leading, names) or ("loss" if "loss" in names else None)
 
 
 def seed_counts(panel: Panel) -> str:

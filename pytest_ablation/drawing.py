@@ -131,13 +131,16 @@ def _draw_frame(
                 parse_math=False)  # fmt: skip
     figure.text(left, 0.1 / height, "\n".join(remarks(panels)), size=8, color=_GREY, va="bottom")
     words = curves.split_words(list(styles))
-    handles = [Line2D([], [], color=color, linestyle=style, linewidth=1.6, label=word)
-               for word, (color, style) in zip(words, styles.values(), strict=True)]  # fmt: skip
+    handles = [Line2D([], [], color=color, linestyle=style, linewidth=1.6)
+               for color, style in styles.values()]  # fmt: skip
     if any(panel.reported_epoch is not None for panel in panels):
-        handles.append(Line2D([], [], color=_GREY, linewidth=0.8, label="reported epoch"))
-    figure.legend(handles=handles, loc="upper left", bbox_to_anchor=(0, 1 - 0.33 / height),
-                  ncols=max(1, len(handles)), frameon=False, fontsize=9,
-                  handlelength=3.2)  # fmt: skip
+        handles.append(Line2D([], [], color=_GREY, linewidth=0.8))
+        words.append("reported epoch")
+    legend = figure.legend(handles, ["-"] * len(handles), loc="upper left",
+                           bbox_to_anchor=(0, 1 - 0.33 / height), ncols=max(1, len(handles)),
+                           frameon=False, fontsize=9, handlelength=3.2)  # fmt: skip
+    for text, word in zip(legend.get_texts(), words, strict=True):
+        text.set(text=word, parse_math=False)  # a split may be called anything
 
 
 def _draw_panels(

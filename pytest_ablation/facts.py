@@ -48,6 +48,9 @@ class Facts:
     ) -> None:
         """Record what early stopping did, so that unequal numbers of steps are no surprise.
 
+        It excuses them where *epoch* is the last of the epochs that the steps told, and the rule
+        was due there: the budget was used up, or *patience* epochs brought nothing better.
+
         Parameters
         ----------
         epoch : int

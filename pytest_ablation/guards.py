@@ -62,17 +62,19 @@ def identical(one: Record, other: Record, metrics: Sequence[str]) -> bool:
 
 def unfair(row: RowPlan, variant: BySeed, baseline: BySeed) -> str | None:
     """What differs between the runs that should not, and was not declared by the variant."""
-    findings = []
+    findings, found = [], set()
     for seed in sorted(set(variant) & set(baseline)):
         names = differing(row, variant[seed], baseline[seed])
+        found.update(names)
         if names:
             words = (_difference(name, variant[seed], baseline[seed]) for name in names)
             findings.append(f"seed {seed}: {', '.join(words)}")
     if not findings:
         return None
+    stops = _unexcused(row, variant, baseline) if found & {"batch_order", "steps"} else ""
     return (
-        f"{row.name} is not comparable with {row.baseline}: {'; '.join(findings)}. Make them "
-        f"equal, or, where the variant is about that, declare it: "
+        f"{row.name} is not comparable with {row.baseline}: {'; '.join(findings)}. {stops}Make "
+        f"them equal, or, where the variant is about that, declare it: "
         f"Variant({row.name!r}, ..., allow_different=[...])"
     )
 
@@ -105,10 +107,12 @@ def _shared_epochs(one: Record, other: Record) -> int | None:
 
     It is over the shorter one's where early stopping is all that made them differ in length: both
     stopped by one rule (patience and budget), or the one that told of no stop had the budget of the
-    other and used it up.
+    other and used it up. A stop that its own rule does not account for is none.
     """
     stops = [run.early_stop for run in (one, other) if run.early_stop is not None]
     if not stops or not one.epoch_orders or not other.epoch_orders:
+        return None
+    if _is_unruly(one) or _is_unruly(other):
         return None
     if len({(stop.patience, stop.budget) for stop in stops}) > 1:
         return None
@@ -116,6 +120,42 @@ def _shared_epochs(one: Record, other: Record) -> int | None:
     if whole and whole != [stops[0].budget]:
         return None
     return min(len(one.epoch_orders), len(other.epoch_orders))
+
+
+def _is_unruly(run: Record) -> bool:
+    """Whether a run that told of early stopping ended otherwise: cut short by a field, say.
+
+    By the rule it ends with its budget, or when it has waited as long as its patience for a better
+    epoch; and the last epoch that it told is the last one that it trained.
+    """
+    stop = run.early_stop
+    if stop is None or not run.epoch_orders:
+        return False
+    waited = stop.epoch - stop.best_epoch
+    is_due = stop.epoch == stop.budget or waited >= stop.patience
+    return not is_due or stop.epoch != len(run.epoch_orders)
+
+
+def _unexcused(row: RowPlan, variant: BySeed, baseline: BySeed) -> str:
+    """Why early stopping, where a run told of it, is no excuse: a sentence, "" where none did."""
+    runs = [(row.name, *pair) for pair in sorted(variant.items())]
+    runs += [(row.baseline, *pair) for pair in sorted(baseline.items())]
+    for name, seed, run in runs:
+        if _is_unruly(run):
+            stop = run.early_stop
+            return (
+                f"Early stopping does not account for it: {name}, seed {seed}, trained "
+                f"{len(run.epoch_orders)} epochs and told that it stopped in epoch {stop.epoch} of "
+                f"{stop.budget}, with epoch {stop.best_epoch} its best and a patience of "
+                f"{stop.patience}. "
+            )
+    silent = dict.fromkeys(name for name, _, run in runs if not run.epoch_orders)
+    if not silent or all(run.early_stop is None for _, _, run in runs):
+        return ""
+    return (
+        f"Early stopping accounts for it only where all steps tell their epochs, which those of "
+        f"{' and '.join(silent)} did not: call run.step(..., epoch=epoch), counted 1, 2, 3 ... "
+    )
 
 
 def _difference(name: str, variant: Record, baseline: Record) -> str:

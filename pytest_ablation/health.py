@@ -112,6 +112,7 @@ class Probe:
     status: str
     value: float | None
     change: float | None
+    message: str = ""
 
 
 @dataclass(frozen=True)
@@ -257,7 +258,7 @@ def sensitivity(study: StudyResult, row: RowResult) -> Sensitivity | None:
     for label, run in row.probes.items():
         given = run.record.metrics.get(leading) if run.status == "ok" else None
         change = given - value if None not in (given, value) else None
-        probes.append(Probe(label, run.status, given, change))
+        probes.append(Probe(label, run.status, given, change, run.message))
         if run.record is not None:
             rates[label] = run.record.config.get(field)
     return Sensitivity(field, seed, value, rates, tuple(probes))
@@ -283,6 +284,15 @@ def differing_data(study: StudyResult, fingerprint: str) -> dict[str, list[int]]
             if told is not None and first.setdefault(seed, told) != told:
                 differing.setdefault(row.name, []).append(seed)
     return differing if first else None
+
+
+def silent_rows(study: StudyResult, fingerprint: str) -> list[str]:
+    """The rows of which some finished run did not tell it, so that nobody knows."""
+    return [
+        row.name
+        for row in study.rows
+        if any(record.fingerprints.get(fingerprint) is None for record in row.records.values())
+    ]
 
 
 def seeds_of(study: StudyResult) -> Sequence[int]:

@@ -126,7 +126,7 @@ def write(curves: LogCurves, folder: Path) -> list[Path]:
     Raises
     ------
     AblationError
-        One of them cannot be written.
+        One of them cannot be written, or the figure not be drawn.
     """
     table, figure = folder / "history.csv", folder / "figures" / "curves.png"
     try:
@@ -138,6 +138,11 @@ def write(curves: LogCurves, folder: Path) -> list[Path]:
     except OSError as error:
         raise AblationError(
             f"{folder} cannot be written ({error}): choose another folder with --out DIR"
+        ) from error
+    except Exception as error:  # matplotlib and its fonts fail in more ways than can be listed
+        raise AblationError(
+            f"the curves could not be drawn ({type(error).__name__}: {error}); their numbers are "
+            f"in {table}"
         ) from error
     return [table, figure]
 

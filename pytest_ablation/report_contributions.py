@@ -6,8 +6,11 @@ A study's result goes in, Markdown comes out; the arithmetic is that of ``factor
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 
-from pytest_ablation.factorial import CELLS, Cell, Factorial, Levels, effects
+from pytest_ablation import guards
+from pytest_ablation.factorial import CELLS, NONE, Cell, Factor, Factorial, Levels, effects
 from pytest_ablation.report_text import (
     VERDICT_WORDS,
     bullets,
@@ -38,7 +41,22 @@ def contributions(study: StudyResult) -> list[str]:
     parts = ["### Independent contributions"]
     if missing:
         return [*parts, f"Not computed, for lack of {', '.join(missing)}."]
+    unfair = _unfair(cells)
+    if unfair is not None:
+        return [*parts, f"Not computed: {escape(unfair)}"]
     return [*parts, *_effects(study, design, cells)]
+
+
+def _unfair(cells: Mapping[Levels, RowResult]) -> str | None:
+    """Why two cells cannot be compared; a row is only ever compared with its own baseline."""
+    declared = tuple({word for row in cells.values() for word in row.plan.allow_different})
+    base = cells[NONE]
+    for row in cells.values():
+        plan = replace(row.plan, baseline=base.name, allow_different=declared)
+        found = guards.unfair(plan, row.records, base.records)
+        if found is not None:
+            return found
+    return None
 
 
 def _row_of(study: StudyResult, cell: Cell) -> RowResult | None:
@@ -71,10 +89,10 @@ def _effects(
     found = effects(values, margin=margin)
     if found.interaction is None:
         return ["Not computed: no seed has finished in all four combinations."]
-    first, second = (code(factor.name) for factor in design.factors)
+    first, second = design.factors
     rows = [
-        _table_row(f"{code(f.name)} ({escape(f'{f.off!r} to {f.on!r}')})", delta, VERDICT_WORDS)
-        for f, delta in zip(design.factors, (found.first, found.second), strict=True)
+        _table_row(_change(factor), delta, VERDICT_WORDS)
+        for factor, delta in ((first, found.first), (second, found.second))
     ]
     words = {**VERDICT_WORDS, **{verdict: f"**{text}**" for verdict, text in _TOGETHER.items()}}
     rows.append(_table_row("interaction", found.interaction, words))
@@ -85,12 +103,23 @@ def _effects(
     ]
     seeds = ", ".join(map(str, found.interaction.by_seed))
     note = (
-        f"Effects on {code(leading)}: one factor's, averaged over both levels of the other; the "
-        f"interaction is the effect of one where the other is on, minus that where it is off. "
+        f"Effects on {code(leading)}: one change's, averaged over both levels of the other; the "
+        f"interaction is the effect of one change where the other is made too, minus that where it "
+        f"is not. "
         f"Paired by seed ({seeds}); intervals are Student's t over the seeds."
     )
     header = ["effect", "points", "95 % interval", "verdict"]
     return [table(header, rows, "lrrl"), bullets(sentences), note]
+
+
+def _change(factor: Factor) -> str:
+    return f"{code(factor.name)} ({escape(f'{factor.off!r} to {factor.on!r}')})"
+
+
+def _added(factor: Factor) -> str:
+    """What has the effect: the component where the baseline lacks it, else the change of it."""
+    is_addition = factor.off in (None, False) and factor.on not in (None, False)
+    return code(factor.name) if is_addition else _change(factor)
 
 
 def _table_row(name: str, delta: Delta, words: dict[str, str]) -> list[str]:
@@ -99,8 +128,9 @@ def _table_row(name: str, delta: Delta, words: dict[str, str]) -> list[str]:
     return [name, points(delta.value), ends, words.get(delta.verdict, "")]
 
 
-def _main_sentence(factor: str, other: str, delta: Delta, margin: float) -> str:
-    averaged = f"averaged over both levels of {other}"
+def _main_sentence(changed: Factor, other: Factor, delta: Delta, margin: float) -> str:
+    factor = _added(changed)
+    averaged = f"averaged over both levels of {code(other.name)}"
     if delta.verdict in ("better", "worse"):
         verb = "adds" if delta.verdict == "better" else "costs"
         size = points(delta.value) if delta.verdict == "better" else points(-delta.value)[1:]

@@ -24,9 +24,10 @@ from pytest_ablation.health import (
     loss_spikes,
     seeds_of,
     sensitivity,
+    silent_rows,
 )
 from pytest_ablation.probes import TIMES
-from pytest_ablation.report_text import bullets, code, code_list, points, span, table
+from pytest_ablation.report_text import bullets, code, code_list, escape, points, span, table
 from pytest_ablation.results import RowResult, StudyResult
 
 _DATA = {"train_data": "training data", "evaluation_data": "evaluation data"}
@@ -176,6 +177,8 @@ def _sensitivity_text(found: Sensitivity, margin: float) -> str:
     for probe in found.probes:
         change = f" ({probe.change:+.4f})" if probe.change is not None else ""
         told = f"{probe.value:.4f}{change}" if probe.value is not None else probe.status
+        if probe.status == "failed":  # no case fails for it: this is where its reason is told
+            told += f" ({escape(probe.message)})"
         parts.append(f"{probe.label} {told}")
     own = f"{found.value:.4f}" if found.value is not None else "no result"
     text = f"{code(found.field)} {', '.join(parts)}; at {TIMES}1 {own} (seed {found.seed} alone)."
@@ -200,6 +203,8 @@ def _check(study: StudyResult) -> str:
         if differing is None:
             untold.append(words)
             continue
+        if silent := silent_rows(study, fingerprint):
+            untold.append(f"{words} of {code_list(silent)}")
         problems += [
             f"the {words} of {code(name)} differ (seeds {_listed(seeds)})"
             for name, seeds in differing.items()

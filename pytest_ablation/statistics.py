@@ -48,7 +48,10 @@ class Delta:
 
 def mean(values: Sequence[float]) -> float | None:
     """Arithmetic mean, exactly rounded (so that the order of seeds does not matter)."""
-    return math.fsum(values) / len(values) if values else None
+    try:
+        return math.fsum(values) / len(values) if values else None
+    except OverflowError:  # the sum is too large for a float, the mean is not
+        return statistics.mean(values)
 
 
 def standard_deviation(values: Sequence[float]) -> float | None:

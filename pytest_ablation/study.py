@@ -130,7 +130,7 @@ class Study:
     also : sequence of str, optional
         The metrics that the report's main table shows beside the leading one. Default: all others
         where there are at most six metrics and no *tables*, else none.
-    tables : sequence of MetricTable
+    tables : sequence of MetricTable, or one
         Further tables of the report.
     factors : two field names, optional
         Two components of which the rows hold all four combinations: the report says what each
@@ -184,7 +184,7 @@ class Study:
         self.metrics = tuple(checked_name("metric", metric) for metric in metrics)
         self.variants = tuple(variants)
         self.also = None if also is None else tuple(also)
-        self.tables = tuple(tables)
+        self.tables = (tables,) if isinstance(tables, MetricTable) else tuple(tables)
         self.sensitivity = sensitivity
         with _named(self.name):
             self._check_parts()

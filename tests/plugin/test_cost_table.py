@@ -38,6 +38,7 @@ def test_the_first_epoch_within_five_percent_of_the_best(values):
         ("epa_top1", "top1", 2),  # the leading metric's name ends with it
         ("top1", "loss", None),
         ("top1", "epa_top1", None),
+        ("neg_loss", "loss", None),
     ],
 )
 def test_what_stands_for_the_leading_metric(leading, logged, epoch):

@@ -142,6 +142,35 @@ def test_a_folder_that_cannot_be_written_is_an_error(logs):
     assert "choose another folder with --out" in "\n".join(result.errlines)
 
 
+def test_a_figure_that_cannot_be_drawn_is_an_error_and_leaves_the_table(logs):
+    code = (
+        "import sys; sys.modules['matplotlib'] = None; from pytest_ablation.cli import main; "
+        "sys.exit(main(['curves', 'old.log']))"
+    )
+    result = logs.python("-c", code)
+    assert result.ret == 1
+    (error,) = result.errlines
+    assert error.startswith("error: the curves could not be drawn (ModuleNotFoundError: ")
+    assert error.endswith("their numbers are in reports/curves/history.csv")
+    assert len(history(logs)) == 8
+
+
+def test_names_cannot_move_the_cursor(logs):
+    name = "a\x1b[2Jb"
+    (logs.path / f"{name}.log").write_text(OLD, encoding="utf-8")
+    (logs.path / "h.csv").write_text(
+        "study,variant,seed,mode,epoch,split,metric,value\n"
+        '"s","v\r\nw\x1b[31m",0,quick,1,test,top1,0.5\n', newline=""
+    )  # fmt: skip
+    result = curves(logs, f"{name}.log", "h.csv", f"{name}.txt")
+    assert result.ret == 1
+    output = "\n".join(result.outlines + result.errlines)
+    assert "\x1b" not in output
+    assert "\r" not in output
+    assert "a\ufffd[2Jb.log: 8 lines read" in output
+    assert any(line.startswith("v\ufffd\ufffdw\ufffd[31m ") for line in result.outlines)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [(), ("curves",), ("curve", "old.log"), ("curves", "old.log", "--ou", "x")],

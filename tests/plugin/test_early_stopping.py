@@ -1,5 +1,7 @@
 """Runs that stop early: what they tell, and what of them is compared with what."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -83,12 +85,12 @@ ROW = RowPlan(
 )  # fmt: skip
 
 
-def record_of(epochs, patience=None, *, named=True):
+def record_of(epochs, patience=None, best=None, *, named=True):
     """The record of a run over these epochs; with a patience, it told that it stopped."""
     run = run_of(epochs, named=named)
     run.use_data(train=[1], evaluation=[2])
     if patience is not None:
-        run.stopped_early(len(epochs), 1, patience)
+        run.stopped_early(len(epochs), len(epochs) - patience if best is None else best, patience)
     return run.finish({"top1": 0.5})
 
 
@@ -103,19 +105,28 @@ def chosen_epochs(changed, length):
     return epochs[:length]
 
 
+#: The epoch with other batches, how many epochs, the patience, and how long none was better.
 RUNS = st.tuples(
-    st.none() | st.integers(0, BUDGET - 1), st.integers(1, BUDGET), st.none() | st.integers(1, 2)
+    st.none() | st.integers(0, BUDGET - 1),
+    st.integers(1, BUDGET),
+    st.none() | st.integers(1, 2),
+    st.integers(0, BUDGET),
 )
+
+
+def is_due(epochs, patience, best):
+    """Whether a rule of that patience ends a run there."""
+    return patience is None or len(epochs) == BUDGET or best + patience <= len(epochs)
 
 
 def differing_by_brute_force(one, other):
     """What the README says of fair comparisons and early stopping, on lists of batches."""
-    (epochs, patience), (others, other_patience) = one, other
+    (epochs, patience, _), (others, other_patience, _) = one, other
     same_rule = patience == other_patience is not None
     whole = (patience is None) != (other_patience is None) and (
         len(epochs if patience is None else others) == BUDGET
     )
-    if same_rule or whole:
+    if (same_rule or whole) and is_due(*one) and is_due(*other):
         shared = min(len(epochs), len(others))
         return ["batch_order"] if epochs[:shared] != others[:shared] else []
     flat, other_flat = ([b for epoch in run for b in epoch] for run in (epochs, others))
@@ -126,7 +137,8 @@ def differing_by_brute_force(one, other):
 @given(RUNS, RUNS)
 def test_what_differs_is_what_brute_force_finds(one, other):
     runs = [
-        (chosen_epochs(changed, length), patience) for changed, length, patience in (one, other)
+        (chosen_epochs(changed, length), patience, max(0, length - waited))
+        for changed, length, patience, waited in (one, other)
     ]
     records = [record_of(*run) for run in runs]
     assert guards.differing(ROW, *records) == differing_by_brute_force(*runs)
@@ -138,6 +150,34 @@ def test_a_run_that_told_no_epochs_is_compared_as_a_whole():
     whole = record_of(FULL, named=False)
     assert guards.differing(ROW, stopped, whole) == ["batch_order", "steps"]
     assert guards.differing(ROW, whole, stopped) == ["batch_order", "steps"]
+    assert (
+        "only where all steps tell their epochs, which those of baseline did not: call "
+        "run.step(..., epoch=epoch), counted 1, 2, 3 ... Make them equal"
+        in guards.unfair(ROW, {0: stopped}, {0: whole})
+    )
+
+
+def test_a_run_that_was_cut_short_is_not_excused_by_a_rule_that_was_not_due():
+    short = record_of(FULL[:2], patience=3, best=1)
+    for whole in (record_of(FULL), record_of(FULL, patience=3, best=4)):
+        assert guards.differing(ROW, short, whole) == ["batch_order", "steps"]
+        says = guards.unfair(ROW, {0: short}, {0: whole})
+        assert (
+            "Early stopping does not account for it: other, seed 0, trained 2 epochs and told that "
+            "it stopped in epoch 2 of 4, with epoch 1 its best and a patience of 3." in says
+        )
+    row = replace(ROW, allow_different=("batch_order", "steps"))
+    assert guards.unfair(row, {0: short}, {0: record_of(FULL)}) is None
+
+
+def test_a_run_that_went_on_after_it_told_of_its_stop_is_compared_as_a_whole():
+    run = run_of(FULL)
+    run.use_data(train=[1], evaluation=[2])
+    run.stopped_early(2, 1, 1)
+    went_on, stopped = run.finish({"top1": 0.5}), record_of(FULL[:2], patience=1)
+    assert guards.differing(ROW, went_on, stopped) == ["batch_order", "steps"]
+    assert "trained 4 epochs and told" in guards.unfair(ROW, {0: went_on}, {0: stopped})
+    assert "Early stopping" not in guards.unfair(ROW, {0: stopped}, {0: record_of(FULL[:3])})
 
 
 def test_other_data_are_unfair_all_the_same():
@@ -203,6 +243,25 @@ def test_another_patience_is_another_rule_and_is_declared_as_before(project):
     result.stdout.fnmatch_lines(["*patient is not comparable*: seed *: *number of steps (*"])
     early_study(project, 'Variant("patient", patience=3, allow_different=["batch_order", "steps"])')
     project.run("-m", "quick").assert_outcomes(passed=1, deselected=1)
+
+
+def test_a_field_that_cuts_training_short_is_no_early_stopping(project):
+    early_study(project, 'Variant("short", clip_norm=1e9)')
+    code = project.path / "softmax.py"
+    always_told = """        if config["clip_norm"] is not None and epoch == 2:
+            run.stopped_early(epoch, 1 + int(np.argmin(losses_seen)), 9)
+            break
+        if config["patience"] is not None and epoch == run.mode.epochs:
+            run.stopped_early(epoch, 1 + int(np.argmin(losses_seen)), 9)
+"""
+    text = code.read_text().replace('if epoch - best >= config["patience"]:', "if False:")
+    code.write_text(text.replace("    bias = np.full(len(x_test)", always_told + "    bias = "
+                                 "np.full(len(x_test)", 1))  # fmt: skip
+    result = project.run("-m", "quick")
+    result.assert_outcomes(failed=1, deselected=1)
+    assert ends(project) == {"baseline": [25] * 3, "short": [2] * 3}
+    result.stdout.fnmatch_lines(["*number of steps (20 against 250)*"])
+    assert "Early stopping does not account for it: short, seed 0" in project.report()
 
 
 def test_another_batch_order_over_the_shared_epochs_is_unfair(project):

@@ -273,6 +273,51 @@ def test_a_cell_without_figures_or_with_doubtful_ones_is_named():
     assert "| effect |" not in text
 
 
+def test_a_cell_that_is_only_there_as_a_baseline_must_be_comparable_too():
+    values = flat(0.5, 0.6, 0.4, 0.5)
+
+    def train(config, run):
+        run.use_data(train=[config["a"]], evaluation=[1])
+        run.save_predictions(x=[config["a"], config["b"]])
+        return {"top1": values[config["a"], config["b"]][run.seed]}
+
+    def chained(allow_different=()):
+        return Study(
+            "effects", train=train, baseline={"a": False, "b": False}, factors=["a", "b"],
+            variants=[
+                Variant("with_a", a=True, allow_different=allow_different),
+                Variant("with_b", b=True),
+                Variant("with_both", against="with_a", b=True),
+            ],
+            metrics=["top1"], quick=Mode(seeds=3),
+        )  # fmt: skip
+
+    result = result_of(chained(), rows=["with_b", "with_both"])  # with_a is compared with nothing
+    assert {row.status for row in result.rows} == {"ok"}
+    text = section(report_of(result), "### Independent contributions")
+    assert "Not computed: with\\_a is not comparable with baseline: seed 0: training data" in text
+    assert "| effect |" not in text
+    declared = contributions(chained(["train_data"]), rows=["with_b", "with_both"])
+    assert [row["points"] for row in table_in(declared)] == ["+10.0", "-10.0", "+0.0"]
+
+
+def test_where_the_baseline_has_the_components_a_sentence_names_what_was_done_to_them():
+    values = flat(0.5, 0.6, 0.45, 0.45)
+    values = {(not a, not b): by_seed for (a, b), by_seed in values.items()}
+    defined = study(values)
+    defined = Study(
+        "effects", train=defined.train, baseline={"a": True, "b": True}, factors=["a", "b"],
+        variants=[
+            Variant("no_a", a=False), Variant("no_b", b=False), Variant("bare", a=False, b=False)
+        ],
+        metrics=["top1"], quick=Mode(seeds=3),
+    )  # fmt: skip
+    text = contributions(defined)
+    assert "- `a` (True to False) adds +5.0 points (interval " in text
+    assert "- `b` (True to False) costs 10.0 points (interval " in text
+    assert "averaged over both levels of `a`." in text
+
+
 def test_a_study_without_factors_has_no_such_section():
     assert "Independent" not in report_of(result_of(study(flat(0.5, 0.6, 0.4, 0.5), factors=())))
 

@@ -13,7 +13,15 @@ from in_process import report_of, result_of, section
 from projects import ROOT
 
 from pytest_ablation import Mode, Study, Variant
-from pytest_ablation.curves import Panel, logged_metric, remarks, seed_counts, series, splits_of
+from pytest_ablation.curves import (
+    Panel,
+    drawn_metric,
+    logged_metric,
+    remarks,
+    seed_counts,
+    series,
+    splits_of,
+)
 from pytest_ablation.drawing import curves_png, write_curves
 from pytest_ablation.figures import draw_studies, study_panels
 from pytest_ablation.report import SessionFacts, markdown
@@ -98,6 +106,9 @@ def test_a_seed_whose_value_is_not_finite_is_left_out_of_mean_and_n():
         ("a_b_top1", {"top1", "b_top1"}, "b_top1"),
         ("epa_top1", {"op1", "loss"}, None),
         ("top1", {"epa_top1"}, None),
+        ("neg_loss", {"loss"}, None),  # which falls where the leading metric rises
+        ("epa_neg_mse", {"mse", "neg_mse"}, "neg_mse"),
+        ("neg_mse", {"mse"}, None),
         ("top1", set(), None),
     ],
 )
@@ -158,6 +169,7 @@ def test_an_image_is_as_wide_as_a_report_and_grows_by_rows():
         Panel("nothing", {}),
         Panel("nan", {"train": {0: {1: math.nan, 2: math.inf}}}),
         Panel("gap", {"train": {0: {1: 0.1, 2: math.nan, 3: 0.2}}}),
+        Panel("split", {"$x^{$": {0: {1: 0.1}}, "_hidden": {0: {1: 0.2}}}),
         Panel("far", {"test": {0: {1: 0.1, 10**7: 0.2}}}, 5e6),
         Panel("zero", {"test": {0: {0: 0.1, 1: 0.2}}}),
     ],
@@ -165,6 +177,18 @@ def test_an_image_is_as_wide_as_a_report_and_grows_by_rows():
 )
 def test_odd_panels_are_drawn_without_a_warning(odd):
     assert size(curves_png([odd, panel()], "50%_$acc", "t"))[0] == 1350
+
+
+def test_a_figure_may_show_what_falls_where_the_leading_metric_rises():
+    assert drawn_metric("neg_mse", {"mse", "loss"}) == "mse"
+    assert drawn_metric("neg_loss", {"loss"}) == "loss"
+
+
+def test_every_split_has_a_line_in_the_legend():
+    """For matplotlib before 3.10, a label that begins with "_" is none."""
+    values = {0: {1: 0.1}}
+    drawn = [curves_png([Panel("p", {split: values})], "top1", "t") for split in ("_a", "_b")]
+    assert drawn[0] != drawn[1]
 
 
 def test_a_value_a_title_or_a_metric_that_differs_gives_another_image():

@@ -255,6 +255,24 @@ def test_data_that_differ_or_were_not_told_are_named():
     assert "evaluation data" not in text
 
 
+def test_a_variant_that_did_not_tell_its_data_is_not_called_the_same():
+    defined = Study(
+        "told", train=train, baseline=SILENT | {"what": 0, "data": 1}, metrics=["epa_top1"],
+        variants=[
+            Variant("v", what=1, data=None, allow_different=["train_data", "evaluation_data"])
+        ],
+        quick=Mode(seeds=2, epochs=4),
+    )  # fmt: skip
+    result = result_of(defined)
+    assert {row.status for row in result.rows} == {"ok"}
+    text = section(report_of(result), "### Health")
+    assert "splits were the same" not in text
+    assert (
+        "Seeds (0, 1) were the same for all variants. The training data of `v` and the evaluation "
+        "data of `v` were not told (`run.use_data`)." in text
+    )
+
+
 def test_a_seed_that_some_variants_lack_is_named():
     def fails(config, run):
         if config["what"] and run.seed == 1:

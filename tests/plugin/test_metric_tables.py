@@ -67,6 +67,11 @@ def test_a_metric_that_the_study_lacks_is_an_error_with_the_nearest_names():
         study(tables=["Tasks"])
 
 
+def test_one_table_needs_no_list():
+    (one,) = tasks()
+    assert study(tables=one).tables == (one,)
+
+
 def test_tables_reach_other_processes_as_they_are(tmp_path):
     plan, _ = planned(study(tables=tasks(caption="Two tasks."), also=["far_mrr"]))
     plan.write(tmp_path / "plan.json")

@@ -185,3 +185,4 @@ def test_text_from_training_cannot_end_its_line_or_become_markup():
     from pytest_ablation.report import escape
 
     assert escape("a\n# b & <i>|`x`") == r"a \# b &amp; \<i\>\|\`x\`"
+    assert escape("$a$") == r"\$a\$"  # a formula on GitHub

@@ -134,7 +134,7 @@ def test_what_becomes_of_a_probe_is_a_fact_and_no_failure():
     assert "## Warnings" not in text
     (line, _) = lines_of(study(rate=0.2))
     assert f"{TIMES}3 diverged; at {TIMES}1 " in line
-    assert f"{TIMES}1/3 failed, " in lines_of(study(rate=0.12))[0]
+    assert f"{TIMES}1/3 failed (no progress), " in lines_of(study(rate=0.12))[0]
     skipped = lines_of(study(), skip=["baseline rate x3 seed 5", "baseline rate x3"])[0]
     assert f"{TIMES}3 missing" in skipped
 
@@ -220,7 +220,7 @@ def test_a_probe_that_fails_fails_no_case(project):
     result = project.run(*SEEDS)
     assert result.ret == 0
     result.assert_outcomes(passed=1, deselected=1)
-    assert f"{TIMES}3 failed; at" in project.report("full")
+    assert f"{TIMES}3 failed (RuntimeError: too fast); at" in project.report("full")
     assert "## Warnings" not in project.report("full")
 
 

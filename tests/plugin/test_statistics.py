@@ -1,6 +1,7 @@
 """Statistics against SciPy and against simulation with a known truth."""
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pytest_ablation.statistics import Delta, paired_delta, verdict
+from pytest_ablation.statistics import Delta, mean, paired_delta, verdict
 
 fractions = st.floats(0, 1, allow_subnormal=False)
 pairs = st.lists(st.tuples(fractions, fractions), min_size=2, max_size=8)
@@ -86,6 +87,13 @@ def test_differences_without_any_spread_prove_nothing(value):
 )
 def test_the_verdict_of_an_interval(low, high, expected):
     assert verdict(low, high, margin=0.005) == expected
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=6))
+def test_the_mean_of_finite_values_is_exactly_rounded_and_never_overflows(values):
+    exact = sum(map(Fraction, values)) / len(values)
+    assert mean(values) == pytest.approx(float(exact), rel=1e-14, abs=1e-300)
+    assert mean([1.7e308, 1.7e308, -1.7e308]) == pytest.approx(1.7e308 / 3)
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 10])
