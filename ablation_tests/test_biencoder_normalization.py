@@ -76,7 +76,7 @@ study = Study(
             description="ReLU taken away from the head that has both.",
         ),
     ],
-    quick=Mode(seeds=3, epochs=10, debates_share=0.25),
+    quick=Mode(seeds=3, epochs=8, debates_share=0.2),
     full=Mode(seeds=5, epochs=200, patience=15),
 )
 

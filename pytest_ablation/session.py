@@ -301,6 +301,9 @@ class AblationSession:
         records = [run.record for s in results for run in s.runs.values() if run.record]
         keys = {record.key: record.session == self.uid for record in records}
         events = self.journal.all_events("damaged")  # told by every process that met the record
+        _replace(folder / "runs.csv", to_csv(runs_table(results, self.uid)))
+        _replace(folder / "summary.csv", to_csv(summary_table(results)))
+        _replace(folder / "history.csv", to_csv(history_table(results)))
         figures = draw_studies(results, folder)
         warned = dict.fromkeys(damaged["message"] for damaged in events)
         facts = SessionFacts(
@@ -312,9 +315,6 @@ class AblationSession:
             figures=figures.curves,
         )
         text = markdown(results, facts)
-        _replace(folder / "runs.csv", to_csv(runs_table(results, self.uid)))
-        _replace(folder / "summary.csv", to_csv(summary_table(results)))
-        _replace(folder / "history.csv", to_csv(history_table(results)))
         _replace(folder / "report.md", text)
         _append_to_step_summary(text)
         return folder

@@ -198,9 +198,12 @@ def _parse(folder: Path, key: str, text: str, check_model: bool) -> Record:
     if checksum != _content_checksum(content):
         raise DamagedRecord(f"{folder}/record.json was changed after it was written")
     try:
-        unread = set() if check_model else {MODEL_FILE}  # it is large, and seldom needed
+        has_model = (folder / MODEL_FILE).exists()  # who needed the room may have removed it
+        unread = set() if check_model and has_model else {MODEL_FILE}  # it is large
         data = {name: (folder / name).read_bytes() for name in set(content["files"]) - unread}
         for name, expected in content["files"].items():
+            if name == MODEL_FILE and not has_model:
+                continue
             if name in data:
                 same = _checksum(data[name]) == expected
             else:

@@ -107,3 +107,8 @@ def test_everything_that_decides_a_result_is_in_its_key(change):
 def test_the_number_of_a_gpu_and_the_other_seeds_are_not_in_the_key():
     assert run_key(**KEY | {"device": "cuda:0"}) == run_key(**KEY | {"device": "cuda:1"})
     assert run_key(**KEY | {"mode": Mode(seeds=9, epochs=2)}) == run_key(**KEY)
+
+
+def test_records_of_earlier_versions_are_found_under_their_keys(monkeypatch):
+    monkeypatch.setattr("sys.version_info", (3, 11))
+    assert run_key(**KEY) == "da1afdcaf64f1a3fa73f63491057dc97"  # as version 0.1.0 made it

@@ -120,13 +120,9 @@ def truncate(file):
     os.truncate(file, file.stat().st_size - 1)
 
 
-def remove(file):
-    file.unlink()
-
-
 @pytest.mark.parametrize(
     ("damage", "options"),
-    [(flip_a_byte, [SAVE]), (truncate, [SAVE]), (remove, [SAVE]), (truncate, []), (remove, [])],
+    [(flip_a_byte, [SAVE]), (truncate, [SAVE]), (truncate, [])],
 )
 def test_a_damaged_model_is_warned_of_set_aside_and_trained_again(project, damage, options):
     project.write_study(VARIANT)
@@ -138,6 +134,18 @@ def test_a_damaged_model_is_warned_of_set_aside_and_trained_again(project, damag
     assert "6 runs: 1 trained, 5 reused" in result.outlines
     assert len(models(project)) == 5 + len(options)
     assert len(list((project.path / ".ablation" / "damaged").iterdir())) == 1
+
+
+def test_a_model_that_was_removed_to_make_room_costs_its_run_only_where_models_are_wanted(project):
+    project.write_study(VARIANT)
+    project.run("-m", "quick", SAVE)
+    models(project)[0].unlink()
+    result = project.run("-m", "quick")
+    result.assert_outcomes(passed=1, deselected=1)
+    assert "6 runs: 0 trained, 6 reused" in result.outlines
+    assert "6 runs: 1 trained, 5 reused" in project.run("-m", "quick", SAVE).outlines
+    assert len(models(project)) == 6
+    assert not (project.path / ".ablation" / "damaged").exists()
 
 
 def test_a_damaged_model_is_mended_by_the_next_session_where_warnings_are_errors(project):
