@@ -1,6 +1,7 @@
 """The project itself: what may import what, what collection costs, what the README promises."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,15 @@ QUICK_CASES = [
     "test_transformer_components.py::test_components[freeze_emb-quick]",
     "test_transformer_components.py::test_components[no_dropout-quick]",
     "test_transformer_components.py::test_components[clip_grad-quick]",
+]
+FULL_CASES = [
+    "test_biencoder_choices.py::test_choices[random_negatives-full]",
+    "test_biencoder_choices.py::test_choices[hard_negatives-full]",
+    "test_biencoder_choices.py::test_choices[contrastive-full]",
+    "test_biencoder_choices.py::test_choices[separate_heads-full]",
+    "test_biencoder_choices.py::test_choices[fusion_encoder-full]",
+    "test_biencoder_choices.py::test_choices[fusion_both-full]",
+    *(case.replace("-quick", "-full") for case in QUICK_CASES),
 ]
 
 
@@ -44,20 +54,20 @@ def test_the_models_import_only_the_run_interface_of_the_plugin():
         assert used <= allowed, path
 
 
-@pytest.mark.parametrize("mode", ["quick", "full"])
-def test_collecting_the_studies_lists_readable_ids_and_imports_nothing_heavy(mode):
+@pytest.mark.parametrize(("mode", "cases"), [("quick", QUICK_CASES), ("full", FULL_CASES)])
+def test_collecting_the_studies_lists_readable_ids_and_imports_nothing_heavy(mode, cases):
     code = (
         "import sys, pytest; "
         f"pytest.main(['--collect-only', '-q', '-m', '{mode}', '-p', 'no:cacheprovider']); "
         "print('HEAVY', sorted({'torch', 'transformers', 'sklearn'} & set(sys.modules)))"
     )
+    without_data = {name: v for name, v in os.environ.items() if name != "ABLATION_DATA"}
     result = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, text=True, stdout=subprocess.PIPE, check=True
-    )
+        [sys.executable, "-c", code], cwd=ROOT, text=True, stdout=subprocess.PIPE, check=True,
+        env=without_data,
+    )  # fmt: skip
     lines = result.stdout.splitlines()
-    assert [line for line in lines if "::" in line] == [
-        "ablation_tests/" + case.replace("-quick", f"-{mode}") for case in QUICK_CASES
-    ]
+    assert [line for line in lines if "::" in line] == [f"ablation_tests/{case}" for case in cases]
     assert lines[-1] == "HEAVY []"
 
 

@@ -80,7 +80,7 @@ class FrozenOutputs:
             config.encoder_precision, encoder_folder(config.encoder),
             device=run.device, cache_dir=run.cache_dir,
         )  # fmt: skip
-        self.description = f"frozen, {precision}"
+        self.description = f"frozen, {precision}, its outputs kept (costs are those of the head)"
         parts = on_device.split([len(split.texts) for split in splits])
         self._of = {split.name: part for split, part in zip(splits, parts, strict=True)}
 
