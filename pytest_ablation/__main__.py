@@ -1,7 +1,14 @@
 """``python -m pytest_ablation``: hands the command line to cli.py."""
 
+import os
 import sys
 
 from pytest_ablation.cli import main
 
-sys.exit(main())
+try:
+    status = main()
+    sys.stdout.flush()
+except BrokenPipeError:  # the reader, such as head, has seen enough
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's flush at exit
+    status = 1
+sys.exit(status)

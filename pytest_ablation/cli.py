@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from pytest_ablation.errors import AblationError
+
+if TYPE_CHECKING:
+    from pytest_ablation.logs import Log
 
 _UNREAD_SHOWN = 5
 
@@ -55,26 +58,29 @@ def _curves(parsed: argparse.Namespace) -> int:
     read, errors = collect(parsed.logs)
     if read:
         curves = LogCurves.of(read, parsed.metric)
-        for line in curves.table():
-            _say(line)
-        for path, log in read.items():
-            _say(f"{path}: {_lines(log.lines)} read, {len(log.unread)} not read")
-            for line in log.unread[:_UNREAD_SHOWN]:
-                _say(f"  line {line.number}: {_short(line.text)}")
-            if len(log.unread) > _UNREAD_SHOWN:
-                _say(f"  and {_lines(len(log.unread) - _UNREAD_SHOWN)} more")
-            for note in log.notes:
-                _say(f"  {note}")
-        try:
-            for path in write(curves, parsed.out):
-                _say(f"wrote {path}")
+        written = []
+        try:  # before anything is said: who reads along may stop reading
+            written = write(curves, parsed.out)
         except AblationError as error:
             errors.append(str(error))
+        for line in [*curves.table(), *_told(read), *(f"wrote {path}" for path in written)]:
+            _say(line)
     for error in errors:
         _say(f"error: {error}", file=sys.stderr)
     if not read:
         print("nothing was read, nothing is written", file=sys.stderr)
     return 1 if errors else 0
+
+
+def _told(read: Mapping[Path, Log]) -> Iterator[str]:
+    """What was read of each file, and what was not."""
+    for path, log in read.items():
+        yield f"{path}: {_lines(log.lines)} read, {len(log.unread)} not read"
+        for line in log.unread[:_UNREAD_SHOWN]:
+            yield f"  line {line.number}: {_short(line.text)}"
+        if len(log.unread) > _UNREAD_SHOWN:
+            yield f"  and {_lines(len(log.unread) - _UNREAD_SHOWN)} more"
+        yield from (f"  {note}" for note in log.notes)
 
 
 def _lines(count: int) -> str:

@@ -1,6 +1,9 @@
 """``python -m pytest_ablation curves`` from outside: files, output and exit status."""
 
 import csv
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -180,3 +183,11 @@ def test_a_wrong_command_line_is_a_usage_error(logs, arguments):
     result = logs.python("-m", "pytest_ablation", *arguments)
     assert result.ret == 2
     assert any(line.startswith("usage: python -m pytest_ablation") for line in result.errlines)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell's pipe")
+def test_a_reader_that_stops_reading_costs_no_file_and_gets_no_traceback(logs):
+    command = f"{sys.executable} -m pytest_ablation curves old.log new.txt | true"
+    done = subprocess.run(["sh", "-c", command], cwd=logs.path, capture_output=True, text=True)
+    assert "Traceback" not in done.stderr
+    assert len(history(logs)) == 12
