@@ -75,4 +75,4 @@ study = Study(
 @study.cases
 def test_choices(ablation):
     ablation.run()
-    assert ablation.delta().low > -0.50
+    assert ablation.delta().value > -0.50
