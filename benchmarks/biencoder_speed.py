@@ -11,7 +11,6 @@ import argparse
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -53,17 +52,12 @@ def quick_sessions(folder: Path, data_dir: Path, rounds: int) -> None:
 
 
 def session(folder: Path, data_dir: Path, *options: str) -> float:
-    command = [
-        sys.executable, "-m", "pytest", "-q", "-m", "quick", STUDY, "-p", "no:cacheprovider",
-        f"--ablation-data={data_dir}", f"--ablation-store={folder}/store",
+    from quick_session import timed_pytest
+
+    return timed_pytest(
+        "-m", "quick", STUDY, f"--ablation-data={data_dir}", f"--ablation-store={folder}/store",
         f"--ablation-report={folder}/reports", *options,
-    ]  # fmt: skip
-    started = time.perf_counter()
-    result = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    seconds = time.perf_counter() - started
-    if result.returncode:
-        raise SystemExit(result.stdout)
-    return seconds
+    )  # fmt: skip
 
 
 def measure_parts(folder: Path, data_dir: Path, rounds: int) -> None:

@@ -55,10 +55,14 @@ def main() -> None:
 
 def session(folder: str, report: Path, *options: str) -> float:
     """Seconds of one ``pytest -m quick`` with its own store in *folder*."""
-    command = [
-        sys.executable, "-m", "pytest", "-q", "-m", "quick", f"--ablation-store={folder}/store",
-        f"--ablation-report={report}", "-p", "no:cacheprovider", *options,
-    ]  # fmt: skip
+    return timed_pytest(
+        "-m", "quick", f"--ablation-store={folder}/store", f"--ablation-report={report}", *options
+    )
+
+
+def timed_pytest(*arguments: str) -> float:
+    """Seconds of a pytest command in the root of the project, which must succeed."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
     started = time.perf_counter()
     result = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     seconds = time.perf_counter() - started

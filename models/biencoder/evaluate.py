@@ -92,19 +92,9 @@ def evaluate(
     ValueError
         Options that do not go together.
     """
+    _check_options(encoder, checkpoint, data_dir, rerank)
     from models.biencoder.data import evaluated_split
 
-    if data_dir is None:
-        raise DataError(
-            f"no corpus: give the folder that contains arguana-counterargs-corpus with "
-            f"--ablation-data or {DATA_VARIABLE}"
-        )
-    if checkpoint is not None and encoder == TFIDF:
-        raise ValueError("a checkpoint needs an encoder: leave --encoder tfidf out")
-    if checkpoint is None and encoder is None:
-        raise ValueError("give --encoder tfidf, an encoder, or --checkpoint FILE")
-    if rerank and checkpoint is None:
-        raise ValueError("--rerank needs the classifier of a --checkpoint")
     asked = evaluated_split(load_arguana(Path(data_dir)), SPLITS[split])
     if encoder == TFIDF:
         from models.biencoder.references import tfidf_ranks
@@ -119,6 +109,22 @@ def evaluate(
 
     answers = answers_of(checkpoint, given, asked, device, cache_dir)
     return _table(asked, answers.reranked if rerank else answers.retrieved)
+
+
+def _check_options(
+    encoder: str | None, checkpoint: Path | None, data_dir: Path | str | None, rerank: bool
+) -> None:
+    if data_dir is None:
+        raise DataError(
+            f"no corpus: give the folder that contains arguana-counterargs-corpus with "
+            f"--ablation-data or {DATA_VARIABLE}"
+        )
+    if checkpoint is not None and encoder == TFIDF:
+        raise ValueError("a checkpoint needs an encoder: leave --encoder tfidf out")
+    if checkpoint is None and encoder is None:
+        raise ValueError("give --encoder tfidf, an encoder, or --checkpoint FILE")
+    if rerank and checkpoint is None:
+        raise ValueError("--rerank needs the classifier of a --checkpoint")
 
 
 def _require_device(device: str) -> None:

@@ -28,7 +28,6 @@ from models.biencoder.retrieval import (
     named_figures,
     ranks_of,
 )
-from models.biencoder.vectors import encode_texts
 from models.budget import patience_of, require_epochs
 from models.randomness import make_repeatable, numpy_generator
 
@@ -44,7 +43,7 @@ def train(config: BiEncoderConfig, run: Run) -> dict[str, float]:
     run.use_data(train=_contents(data.train), evaluation=_contents(data.validation, data.test))
     outputs = make_outputs(config, (data.train, data.validation, data.test), run)
     _describe(config, run, data, outputs)
-    _tell_references(config, run, data)
+    _tell_references(outputs, run, data)
     model = BiEncoder(config, run, outputs.width).to(run.device)
     trainer = Trainer(model, outputs, config, run, data)
     run.parameters = sum(p.numel() for p in trainer.parameters)
@@ -73,19 +72,12 @@ def _describe(config: BiEncoderConfig, run: Run, data: RetrievalData, outputs: O
     )
 
 
-def _tell_references(config: BiEncoderConfig, run: Run, data: RetrievalData) -> None:
-    """Figures that stand in the report beside the variants'."""
-    vectors = encode_texts(
-        data.test.texts,
-        encoder=config.encoder,
-        max_length=config.max_length,
-        precision=config.encoder_precision,
-        device=run.device,
-        cache_dir=run.cache_dir,
-        on_progress=run.doing,
-    )
+def _tell_references(outputs: Outputs, run: Run, data: RetrievalData) -> None:
+    """Figures that stand in the report beside the variants'; to be told before training."""
+    with torch.no_grad():
+        untrained = outputs.of(data.test, np.arange(len(data.test.texts)), QUERY).cpu().numpy()
     found = reference_figures(
-        data.test, vectors, unseen_task=data.unseen_task, cache_dir=run.cache_dir
+        data.test, untrained, unseen_task=data.unseen_task, cache_dir=run.cache_dir
     )
     for name, figures in found.items():
         run.reference(name, **figures)
