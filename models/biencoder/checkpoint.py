@@ -9,7 +9,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,8 +19,9 @@ from models.biencoder.data import RetrievalSplit
 from models.biencoder.model import BiEncoder
 from models.biencoder.outputs import CANDIDATE, QUERY, Outputs, make_outputs
 from models.biencoder.retrieval import Answers, answer
-from pytest_ablation.mode import Mode
-from pytest_ablation.run import Run
+
+if TYPE_CHECKING:
+    from pytest_ablation.run import Run
 
 ENCODERS = "encoders."
 
@@ -33,8 +34,7 @@ def answers_of(
     checkpoint: Path,
     changes: Mapping[str, Any],
     split: RetrievalSplit,
-    device: str = "cpu",
-    cache_dir: Path | None = None,
+    run: Run,
 ) -> Answers:
     """The ranks that a kept model gives the right answers of *split*.
 
@@ -44,6 +44,8 @@ def answers_of(
         Its metadata hold the configuration that it was trained with.
     changes : mapping
         What of the configuration is to be another than in training.
+    run : Run
+        Gives the device, and the folder where encoder outputs are kept.
 
     Raises
     ------
@@ -51,9 +53,8 @@ def answers_of(
         No such file, not a safetensors file, no configuration in it, or weights of other shapes.
     """
     weights, config = read_checkpoint(checkpoint, changes)
-    run = Run(seed=0, mode=Mode(seeds=1), device=device, cache_dir=cache_dir)
     outputs = make_outputs(config, (split,), run)
-    model = BiEncoder(config, run, outputs.width).to(device).eval()
+    model = BiEncoder(config, run, outputs.width).to(run.device).eval()
     _load(model, outputs, weights, checkpoint)
     with torch.no_grad():
         queries = outputs.of(split, split.queries, QUERY)

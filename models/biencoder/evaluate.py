@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 from models.arguana import load_arguana
 from models.biencoder.config import DEFAULT_ENCODER, PRECISIONS, BiEncoderConfig
 from models.errors import DataError
+from pytest_ablation.mode import Mode
+from pytest_ablation.run import Run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -103,11 +105,15 @@ def evaluate(
     _require_device(device)
     changes = {"encoder": encoder, "max_length": max_length, "encoder_precision": precision}
     given = {name: value for name, value in changes.items() if value is not None}
+    run = Run(
+        seed=0, mode=Mode(seeds=1), device=device, cache_dir=cache_dir,
+        on_doing=lambda text: print(text, file=sys.stderr),
+    )  # fmt: skip
     if checkpoint is None:
-        return _table(asked, _untrained_ranks(asked, BiEncoderConfig(**given), device, cache_dir))
+        return _table(asked, _untrained_ranks(asked, BiEncoderConfig(**given), run))
     from models.biencoder.checkpoint import answers_of
 
-    answers = answers_of(checkpoint, given, asked, device, cache_dir)
+    answers = answers_of(checkpoint, given, asked, run)
     return _table(asked, answers.reranked if rerank else answers.retrieved)
 
 
@@ -138,21 +144,16 @@ def _require_device(device: str) -> None:
 
 
 def _untrained_ranks(
-    split: RetrievalSplit, config: BiEncoderConfig, device: str, cache_dir: Path | None
+    split: RetrievalSplit, config: BiEncoderConfig, run: Run
 ) -> dict[str, np.ndarray]:
-    from models.biencoder.references import cosine_ranks
-    from models.biencoder.vectors import encode_texts
+    import numpy as np
 
-    vectors = encode_texts(
-        split.texts,
-        encoder=config.encoder,
-        max_length=config.max_length,
-        precision=config.encoder_precision,
-        device=device,
-        cache_dir=cache_dir,
-        on_progress=lambda text: print(text, file=sys.stderr),
-    )
-    return cosine_ranks(split, vectors)
+    from models.biencoder.outputs import QUERY, make_outputs
+    from models.biencoder.references import cosine_ranks
+
+    outputs = make_outputs(config, (split,), run)
+    vectors = outputs.of(split, np.arange(len(split.texts)), QUERY)
+    return cosine_ranks(split, vectors.cpu().numpy())
 
 
 def _table(split: RetrievalSplit, ranks: dict[str, np.ndarray]) -> pd.DataFrame:
