@@ -7,7 +7,8 @@ from pytest_ablation.errors import AblationError, Diverged, StudyError, UnknownN
 from pytest_ablation.metric_tables import MetricTable
 from pytest_ablation.mode import Mode
 from pytest_ablation.run import Run
-from pytest_ablation.study import Study, Variant
+from pytest_ablation.study import Study
+from pytest_ablation.variant import Variant
 
 __all__ = [
     "AblationError",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_ablation.configuration import did_you_mean
-from pytest_ablation.errors import UnknownName
+from pytest_ablation.errors import AblationError, UnknownName
 from pytest_ablation.results import MetricResult, RowResult
 
 if TYPE_CHECKING:
@@ -41,8 +41,15 @@ class Ablation:
 
     @property
     def config(self) -> Any:
-        """The variant's resolved configuration."""
-        return self._case.study.configuration(self._case.variant)
+        """The variant's resolved configuration, as this mode has it."""
+        choice = self._session.plan.study(self.study, self.mode).choice
+        if choice is None and self._case.study.best_cell(self.mode) is not None:
+            raise AblationError(
+                "the configuration is not known before the grid's best cell is: call "
+                "ablation.run() first"
+            )
+        rows = self._case.study.resolved(self.mode, choice.cell if choice is not None else None)
+        return rows.configurations[self.variant]
 
     def run(self) -> RowResult:
         """Train this variant's seeds, then the baseline's if they are not there yet.
@@ -96,9 +103,17 @@ class Ablation:
         ------
         UnknownName
             The study reports no such metric.
+        AblationError
+            The case is the cell of a grid that the others are compared with.
         """
         __tracebackhide__ = True
-        return self.metric(metric).delta
+        delta = self.metric(metric).delta
+        if delta is None:
+            raise AblationError(
+                f"{self.variant!r} is the cell that the others of {self.study!r} are compared "
+                f"with, and has no delta: ask for ablation.metric(...).mean"
+            )
+        return delta
 
     def _failure_text(self, result: RowResult) -> str:
         text = f"{self.study}, {self.variant} ({self.mode}): {result.status}\n{result.message}"

@@ -36,6 +36,10 @@ class Executor(Protocol):
         """The outcome of each run, by key; calls *tick* now and then while it waits."""
         ...
 
+    def announce(self, specs: Sequence[RunSpec]) -> None:
+        """Runs that will be asked for, and may be trained ahead."""
+        ...
+
     def close(self) -> None:
         """Stop what is running and forget what is queued."""
         ...
@@ -65,6 +69,9 @@ class InlineExecutor:
                 time.sleep(_POLL_SECONDS)
             waiting = busy
         return outcomes
+
+    def announce(self, specs: Sequence[RunSpec]) -> None:
+        pass
 
     def close(self) -> None:
         pass
@@ -97,6 +104,9 @@ class PoolExecutor:
             self._submit(spec)
         self._upcoming = []
         return {spec.key: self._await(spec, tick) for spec in specs}
+
+    def announce(self, specs: Sequence[RunSpec]) -> None:
+        self._upcoming += specs
 
     def close(self) -> None:
         with self._wake:

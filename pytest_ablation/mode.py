@@ -19,6 +19,9 @@ class Mode:
     ----------
     seeds : int or iterable of int
         ``3`` means the seeds 0, 1 and 2. At least one, without repetition.
+    config : mapping, or the best cell of a grid
+        What this mode changes in the study's baseline, before any variant's changes: a narrower
+        model for ``quick``, say; or ``grid.best()``.
     **budget
         Anything the training function reads from ``run.mode``, such as ``epochs=3``. It is part of
         a run's key, so two modes of equal budget share their runs.
@@ -26,7 +29,7 @@ class Mode:
     Raises
     ------
     StudyError
-        No seeds, negative or repeated seeds.
+        No seeds, negative or repeated seeds; or a *config* that is neither.
 
     Examples
     --------
@@ -36,9 +39,11 @@ class Mode:
 
     seeds: tuple[int, ...]
     budget: Mapping[str, Any] = field(default_factory=dict)
+    config: Any = None
 
-    def __init__(self, seeds: int | Iterable[int], **budget: Any) -> None:
+    def __init__(self, seeds: int | Iterable[int], *, config: Any = None, **budget: Any) -> None:
         object.__setattr__(self, "seeds", _seed_tuple(seeds))
+        object.__setattr__(self, "config", _checked_config(config))
         object.__setattr__(self, "budget", dict(budget))
 
     def __getattr__(self, name: str) -> Any:
@@ -54,7 +59,23 @@ class Mode:
         """The same budget with the first *count* seeds, or with the next unused ones added."""
         unused = (seed for seed in itertools.count() if seed not in self.seeds)
         seeds = itertools.islice(itertools.chain(self.seeds, unused), count)
-        return Mode(seeds, **self.budget)
+        return Mode(seeds, config=self.config, **self.budget)
+
+    @property
+    def budget_alone(self) -> Mode:
+        """What a run is given: the same seeds and budget, without changes of a configuration."""
+        return Mode(self.seeds, **self.budget)
+
+
+def _checked_config(config: Any) -> Any:
+    if config is None or hasattr(config, "changes_in"):  # a BestCell, which study.py defines
+        return config
+    if isinstance(config, Mapping):
+        return dict(config)
+    raise StudyError(
+        f"a mode's config is the changes that it makes to the baseline, as in "
+        f'Mode(seeds=3, config={{"num_layers": 1}}), or grid.best(); found {config!r:.80}'
+    )
 
 
 def _seed_tuple(seeds: int | Iterable[int]) -> tuple[int, ...]:

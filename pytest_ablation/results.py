@@ -215,6 +215,8 @@ def _status(
     is_planned = row.keys and (row.baseline is None or plan.row(row.baseline).keys)
     if plan.error and not is_planned:
         return "failed", plan.error
+    if plan.is_open:
+        return "missing", "which cell of the grid its baseline is was never known"
     troubled = [(row.name, run) for run in own if run.status != "ok"]
     troubled += [(f"its baseline {row.baseline}", run) for run in base if run.status != "ok"]
     if troubled:

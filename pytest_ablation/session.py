@@ -13,7 +13,7 @@ import shutil
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,16 +21,17 @@ from typing import TYPE_CHECKING
 from pytest_ablation.errors import AblationError
 from pytest_ablation.journal import Journal
 from pytest_ablation.options import Options
-from pytest_ablation.plan import Plan, RunSpec, StudyPlan, make_plan
+from pytest_ablation.plan import Plan, RowPlan, RunSpec, StudyPlan, write_settled
+from pytest_ablation.planning import Planner
 from pytest_ablation.record import Record
-from pytest_ablation.report import SessionFacts, markdown
+from pytest_ablation.report_files import check_writable, write_reports
 from pytest_ablation.results import RowResult, StudyResult, study_result
 from pytest_ablation.store import DamagedRecord, Store
 from pytest_ablation.training import Failure, Workplace, may_use, usable_record
 
 if TYPE_CHECKING:
     from pytest_ablation.executors import Executor
-    from pytest_ablation.study import CaseSpec
+    from pytest_ablation.study import CaseSpec, Study
 
 _LEFTOVER_SECONDS = 24 * 3600
 
@@ -84,12 +85,13 @@ class AblationSession:
 
     def read_plan(self) -> Plan | None:
         """The plan that this process made or that another one has written, if there is one yet."""
-        if self.plan is None:
-            self.plan = Plan.read(self.folder / "plan.json")
+        if self.plan is None or (not self._specs and any(s.is_open for s in self.plan.studies)):
+            self.plan = Plan.read(self.folder) or self.plan
         return self.plan
 
     def total_runs(self) -> int:
-        return len(self.plan.keys) if self.plan is not None else 0
+        plan = self.read_plan()
+        return len(plan.keys) if plan is not None else 0
 
     # --- before the first case ---------------------------------------------------------------
 
@@ -112,17 +114,20 @@ class AblationSession:
                 f"with --ablation-store=DIR"
             ) from error
         for mode in sorted({case.mode for _, case in cases}):
-            _check_writable(self.options.report_dir / mode)
+            check_writable(self.options.report_dir / mode)
         self._remove_leftovers()
-        self.plan, self._specs = make_plan(
+        self.plan, self._specs = self._planner().plan(cases)
+        self.plan.write(self.folder)
+
+    def _planner(self) -> Planner:
+        options = self.options
+        return Planner(
             self.uid,
-            cases,
-            seeds=self.options.seeds,
-            device=self.options.device,
-            data_dir=self.options.data_dir,
-            metric=self.options.metric,
+            seeds=options.seeds,
+            device=options.device,
+            data_dir=options.data_dir,
+            metric=options.metric,
         )
-        self.plan.write(self.folder / "plan.json")
 
     def _remove_leftovers(self) -> None:
         """What killed sessions left behind; younger folders may belong to one that still runs."""
@@ -136,13 +141,15 @@ class AblationSession:
     def run_case(self, case: CaseSpec) -> RowResult:
         """Train or reuse the runs of a variant and of its baseline, and compare them.
 
-        Their probes come after all else; how they end is for the report.
+        Their probes come after all else; how they end is for the report. Where the baseline is a
+        grid's best cell, the grid's runs come first.
         """
         plan = self.plan.study(case.study.name, case.mode)
-        row = plan.row(case.variant)
-        base = plan.row(row.baseline)
-        self._obtain([*row.keys.values(), *base.keys.values()])
-        probes = [*row.probes.values(), *base.probes.values()]
+        if plan.is_open:
+            plan = self._settle(case.study, plan)
+        rows = _compared_rows(plan, case)
+        self._obtain([key for row in rows for key in row.keys.values()])
+        probes = [key for row in rows for key in row.probes.values()]
         if probes:
             self._obtain(probes)
         return self._result(plan).row(case.variant)
@@ -150,15 +157,30 @@ class AblationSession:
     def failures_of(self, case: CaseSpec) -> list[Failure]:
         """The failures among the runs of a variant and of its baseline, in this process."""
         plan = self.plan.study(case.study.name, case.mode)
-        row = plan.row(case.variant)
-        keys = [*row.keys.values(), *plan.row(row.baseline).keys.values()]
+        keys = [key for of in plan.candidates.values() for key in of.values()]
+        keys += [key for row in _compared_rows(plan, case) for key in row.keys.values()]
         outcomes = [self._outcomes.get(key) for key in keys]
         return [outcome for outcome in outcomes if isinstance(outcome, Failure)]
 
+    def _settle(self, study: Study, plan: StudyPlan) -> StudyPlan:
+        """Train or reuse a grid's runs, and plan the rows that follow from its best cell."""
+        self._obtain([key for keys in plan.candidates.values() for key in keys.values()])
+        settled, specs = self._planner().settle(study, plan, *self._records_and_failures())
+        self.plan = self.plan.with_study(settled)
+        self._specs |= specs
+        write_settled(self.folder, settled)
+        if self._executor is not None and self.worker.count == 1:
+            self._executor.announce(self._untrained(specs, self._workplace()))
+        return settled
+
     def _result(self, plan: StudyPlan) -> StudyResult:
+        return study_result(plan, *self._records_and_failures())
+
+    def _records_and_failures(self) -> tuple[dict[str, Record], dict[str, str]]:
+        """What this process knows of runs, by key."""
         records = {k: o for k, o in self._outcomes.items() if isinstance(o, Record)}
         failures = {k: o.message for k, o in self._outcomes.items() if isinstance(o, Failure)}
-        return study_result(plan, records, failures)
+        return records, failures
 
     def _obtain(self, keys: Sequence[str]) -> None:
         unknown = [key for key in dict.fromkeys(keys) if key not in self._outcomes]
@@ -199,10 +221,11 @@ class AblationSession:
 
     def _still_needed(self, place: Workplace) -> list[RunSpec]:
         """What the pool may train ahead: all of it here, but under ``-n`` only the case at hand."""
-        if self.worker.count > 1:
-            return []
+        return self._untrained(self._specs, place) if self.worker.count == 1 else []
+
+    def _untrained(self, specs: Mapping[str, RunSpec], place: Workplace) -> list[RunSpec]:
         needed = []
-        for key, spec in self._specs.items():
+        for key, spec in specs.items():
             with contextlib.suppress(DamagedRecord):  # its own case will warn of it
                 if usable_record(key, place) is not None:
                     continue
@@ -260,9 +283,14 @@ class AblationSession:
         finished.trained = sum(record.session == self.uid for record in records.values())
         finished.reused = len(records) - finished.trained
         finished.errors = _unasked(plan, finished.results, outcomes)
+        damaged = self.journal.all_events("damaged")  # told by every process that met the record
+        warned = tuple(dict.fromkeys(event["message"] for event in damaged))
         for mode in dict.fromkeys(study.mode for study in plan.studies):
+            folder = self.options.report_dir / mode
+            results = [result for result in finished.results if result.plan.mode == mode]
             try:
-                finished.files.append(self._write_reports(mode, finished))
+                write_reports(folder, results, session=self.uid, warnings=warned)
+                finished.files.append(folder)
             except OSError as error:
                 finished.errors.append(
                     f"the reports could not be written: {error}; the runs are kept in "
@@ -291,33 +319,11 @@ class AblationSession:
         wishes = {"fresh": self.options.fresh, "save_models": self.options.save_models}
         return may_use(record, self.store, self.uid, **wishes)
 
-    def _write_reports(self, mode: str, finished: Finished) -> Path:
-        from pytest_ablation.figures import draw_studies
-        from pytest_ablation.tables import history_table, runs_table, summary_table, to_csv
 
-        folder = self.options.report_dir / mode
-        folder.mkdir(parents=True, exist_ok=True)
-        results = [result for result in finished.results if result.plan.mode == mode]
-        records = [run.record for s in results for run in s.runs.values() if run.record]
-        keys = {record.key: record.session == self.uid for record in records}
-        events = self.journal.all_events("damaged")  # told by every process that met the record
-        _replace(folder / "runs.csv", to_csv(runs_table(results, self.uid)))
-        _replace(folder / "summary.csv", to_csv(summary_table(results)))
-        _replace(folder / "history.csv", to_csv(history_table(results)))
-        figures = draw_studies(results, folder)
-        warned = dict.fromkeys(damaged["message"] for damaged in events)
-        facts = SessionFacts(
-            mode=mode,
-            runs=len({key for study in results for key in study.runs}),
-            trained=sum(keys.values()),
-            reused=len(keys) - sum(keys.values()),
-            warnings=(*warned, *figures.warnings),
-            figures=figures.curves,
-        )
-        text = markdown(results, facts)
-        _replace(folder / "report.md", text)
-        _append_to_step_summary(text)
-        return folder
+def _compared_rows(plan: StudyPlan, case: CaseSpec) -> list[RowPlan]:
+    """The row of a case and its baseline's, where it is not a baseline itself."""
+    row = plan.row(case.variant)
+    return [row] if row.baseline is None else [row, plan.row(row.baseline)]
 
 
 def _unasked(plan: Plan, results: Sequence[StudyResult], outcomes: dict[str, str]) -> list[str]:
@@ -333,40 +339,12 @@ def _unasked(plan: Plan, results: Sequence[StudyResult], outcomes: dict[str, str
     return errors
 
 
-def _check_writable(folder: Path) -> None:
-    probe = folder / f".writable-{uuid.uuid4().hex}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise AblationError(
-            f"the report folder {folder} cannot be written ({error}): choose another one with "
-            f"--ablation-report=DIR"
-        ) from error
-
-
 def _last_change(folder: Path) -> float:
     """When anything in *folder* was last written; now, where another session removes it."""
     try:
         return max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
     except FileNotFoundError:
         return time.time()
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write whole or not at all, so that a reader never sees half a table."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8", newline="")
-    os.replace(temporary, path)
-
-
-def _append_to_step_summary(text: str) -> None:
-    """GitHub Actions shows this file on the page of the run (docs: "job summaries")."""
-    path = os.environ.get("GITHUB_STEP_SUMMARY")
-    if path:
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(text)
 
 
 def _visible_gpus() -> int:

@@ -7,91 +7,42 @@ can be wrong with a definition is an error here, before anything trains.
 from __future__ import annotations
 
 import contextlib
-import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pytest_ablation.configuration import (
-    changed_fields,
-    did_you_mean,
-    plain_values,
-    with_changes,
-)
+from pytest_ablation.configuration import did_you_mean, with_changes
 from pytest_ablation.errors import StudyError
-from pytest_ablation.factorial import Factorial, find_factorial
+from pytest_ablation.grids import Grid, make_grid
 from pytest_ablation.metric_tables import MetricTable
 from pytest_ablation.mode import Mode
-from pytest_ablation.probes import probe_configurations
-from pytest_ablation.record import FAIRNESS
+from pytest_ablation.resolution import Rows, named, resolve
 from pytest_ablation.run import Run
+from pytest_ablation.variant import Variant, checked_name
 
 MODE_NAMES = ("quick", "full")
 _MOST_COLUMNS = 6  # metrics in a report's main table, where nobody chose them
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+@-]*")
 
 Train = Callable[[Any, Run], Mapping[str, float]]
 DataDigest = Callable[[Any, Path | None], Any]
 
 
-class Variant:
-    """A named change to a configuration.
+@dataclass(frozen=True, eq=False)
+class BestCell:
+    """What ``grid.best()`` gives to a mode of another study: the cell best on validation data."""
 
-    Parameters
-    ----------
-    name : str
-        Letters, digits and ``_ . + @ -``; it stands in case ids, tables and paths.
-    fields : mapping, optional
-        The changes, for fields whose names collide with the parameters below.
-    against : str, optional
-        The row this one is a change of, and is compared with: another variant's name. Default:
-        the study's baseline.
-    description : str
-        One sentence: what it changes, and where the idea comes from.
-    allow_different : iterable of str
-        What may differ from the baseline without being unfair, because the variant is about it:
-        ``train_data``, ``evaluation_data``, ``batch_order``, ``steps``, ``device``.
-    **changes
-        Field to new value.
+    study: Study
 
-    Raises
-    ------
-    StudyError
-        No changes, an unusable name, or an unknown word in *allow_different*.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        fields: Mapping[str, Any] | None = None,
-        /,
-        *,
-        against: str | None = None,
-        description: str = "",
-        allow_different: Iterable[str] = (),
-        **changes: Any,
-    ) -> None:
-        self.name = checked_name("variant", name)
-        self.against = against
-        self.description = description
-        self.allow_different = frozenset(allow_different)
-        self.changes = {**(fields or {}), **changes}
-        if not self.changes:
+    def changes_in(self, mode: str) -> dict[str, dict[str, Any]]:
+        """Cell to the fields that it sets, for a grid that has the mode."""
+        if mode not in self.study.modes:
             raise StudyError(
-                f"variant {name!r} changes nothing: name a field, as in "
-                f"Variant({name!r}, dropout=0.0)"
+                f"config is the best cell of {self.study.name!r}, which has no mode {mode!r}"
             )
-        for word in self.allow_different - set(FAIRNESS):
-            raise StudyError(
-                f"variant {name!r}: allow_different has {word!r}{did_you_mean(word, FAIRNESS)}"
-            )
-
-    def __repr__(self) -> str:
-        changes = ", ".join(f"{field}={value!r}" for field, value in self.changes.items())
-        return f"Variant({self.name!r}, {changes})"
+        return {cell: self.study.design.changes_of(cell) for cell in self.study.design.cells}
 
 
 @dataclass(frozen=True)
@@ -138,6 +89,9 @@ class Study:
     sensitivity : str, optional
         A field such as ``"learning_rate"``: in full mode every row is also trained at a third and
         at three times its value, with one seed, and the report says what that gave.
+    select : str
+        The metric of validation data that models are chosen by: a grid's best cell, and the run
+        whose heat maps the report shows. "" chooses none.
 
     Raises
     ------
@@ -173,6 +127,7 @@ class Study:
         tables: Sequence[MetricTable] = (),
         factors: Sequence[str] = (),
         sensitivity: str | None = None,
+        select: str = "",
     ) -> None:
         self.name = checked_name("study", name)
         self.train = train
@@ -185,14 +140,97 @@ class Study:
         self.variants = tuple(variants)
         self.also = None if also is None else tuple(also)
         self.tables = (tables,) if isinstance(tables, MetricTable) else tuple(tables)
+        self.select = select
+        self.design: Grid | None = (
+            None  #: the cells, where the study is one; see :meth:`Study.grid`
+        )
+        self._resolving = {"factors": factors, "sensitivity": sensitivity}
         self.sensitivity = sensitivity
-        with _named(self.name):
+        with named(self.name):
             self._check_parts()
             self._check_shown()
-            self._configurations = self._resolve(baseline)
-            self._check_effects()
-            self.factorial = self._find_factorial(factors)
-            self._probes = self._resolve_probes()
+            self._baseline = baseline
+            self._by_mode = {name: self._resolve_mode(name) for name in self.modes}
+
+    @classmethod
+    def grid(
+        cls,
+        name: str,
+        *,
+        axes: Mapping[str | tuple[str, ...], Sequence[Any]],
+        baseline: Any,
+        select: str,
+        cell_name: str = "",
+        allow_different: Iterable[str] = (),
+        **study: Any,
+    ) -> Study:
+        """A study of all combinations of the values of some fields, each of them a case.
+
+        Parameters
+        ----------
+        name, baseline, select
+            As for a study. The cell that *baseline* is, is what the others are compared with, and
+            a case too.
+        axes : mapping
+            Field to its values; or several fields that change together to tuples of values.
+        cell_name : str
+            How a cell is called, such as ``"d{embed_dim}-lr{learning_rate}"``. Default: the first
+            field and its value of each axis.
+        allow_different : iterable of str
+            What may differ between cells, as for :class:`Variant`: a grid over the batch size has
+            other steps in other cells.
+        **study
+            The other parameters of a study.
+
+        Raises
+        ------
+        StudyError
+
+        Examples
+        --------
+        >>> grid = Study.grid(
+        ...     "sizes", train=lambda config, run: {"top1": 0.9, "validation_top1": 0.8},
+        ...     axes={"depth": [1, 2], "rate": [0.1, 0.2]}, baseline={"depth": 1, "rate": 0.1},
+        ...     metrics=["top1", "validation_top1"], select="validation_top1",
+        ...     quick=Mode(seeds=3), cell_name="{depth}-{rate}")
+        >>> grid.case_rows
+        ('1-0.1', '1-0.2', '2-0.1', '2-0.2')
+        """
+        with named(checked_name("study", name)):
+            grid, own_cell = make_grid(axes, baseline, cell_name)
+            if not select:
+                raise StudyError(
+                    'a grid needs select="validation_...": the metric that its best cell is best by'
+                )
+            _check_modes_of_grid(grid, {mode: study.get(mode) for mode in MODE_NAMES})
+            variants = [
+                Variant(
+                    cell,
+                    grid.changes_of(cell),
+                    description=f"{grid.described(cell)}.",
+                    allow_different=allow_different,
+                )
+                for cell in grid.cells
+                if cell != own_cell
+            ]
+        made = cls(
+            name, baseline=baseline, variants=variants, baseline_name=own_cell, select=select,
+            **study,
+        )  # fmt: skip
+        made.design = grid
+        return made
+
+    def best(self) -> BestCell:
+        """The best cell of this grid, for ``Mode(config=grid.best())`` of another study.
+
+        Raises
+        ------
+        StudyError
+            This is no grid.
+        """
+        if self.design is None:
+            raise StudyError(f"study {self.name!r} is no grid: define it by Study.grid(...)")
+        return BestCell(self)
 
     @property
     def rows(self) -> tuple[str, ...]:
@@ -207,27 +245,37 @@ class Study:
         raise StudyError(f"study {self.name!r} has no variant {name!r}"
                          f"{did_you_mean(name, self.rows)}")  # fmt: skip
 
+    @property
+    def case_rows(self) -> tuple[str, ...]:
+        """The rows that are cases: the variants; in a grid all cells, in the grid's order."""
+        if self.design is not None:
+            return tuple(self.design.cells)
+        return tuple(variant.name for variant in self.variants)
+
+    def resolved(self, mode: str | None = None, cell: str | None = None) -> Rows:
+        """The rows as a mode has them.
+
+        Parameters
+        ----------
+        mode : None gives the definition without any mode's changes
+        cell : the grid's cell that the baseline is, where the mode says ``config=grid.best()``
+        """
+        return self._resolve(self._baseline) if mode is None else self._by_mode[mode][cell]
+
+    def best_cell(self, mode: str) -> BestCell | None:
+        """Whose best cell the baseline of *mode* is, where it is one."""
+        config = self.modes[mode].config
+        return config if isinstance(config, BestCell) else None
+
     def configuration(self, row: str) -> Any:
-        """The resolved configuration of the baseline or of a variant."""
-        return self._configurations[row]
+        """The configuration of the baseline or of a variant, without any mode's changes."""
+        return self.resolved().configurations[row]
 
     def baseline_of(self, row: str) -> str | None:
         """The row that *row* is compared with; None for the study's baseline."""
         if row == self.baseline_name:
             return None
         return self.variant(row).against or self.baseline_name
-
-    def changes_of(self, row: str) -> dict[str, tuple[Any, Any]]:
-        """Field to (its value in the baseline of *row*, its value in *row*)."""
-        baseline = self.baseline_of(row)
-        if baseline is None:
-            return {}
-        return changed_fields(self._configurations[baseline], self._configurations[row])
-
-    def probes_of(self, row: str) -> dict[str, Any]:
-        """Label to the configuration of *row* with a third of the field that ``sensitivity``
-        names, and with three times as much; empty where it names none."""
-        return self._probes[row]
 
     def shown_beside(self, leading: str) -> tuple[str, ...]:
         """The metrics that stand beside the leading one in the report's main table."""
@@ -241,12 +289,12 @@ class Study:
         """Parametrize a test function: one case per variant and mode, ids like ``no_pe-quick``."""
         parameters = [
             pytest.param(
-                CaseSpec(self, variant.name, mode),
-                id=f"{variant.name}-{mode}",
+                CaseSpec(self, row, mode),
+                id=f"{row}-{mode}",
                 marks=getattr(pytest.mark, mode),
             )
             for mode in self.modes
-            for variant in self.variants
+            for row in self.case_rows
         ]
         return pytest.mark.parametrize("ablation", parameters, indirect=True)(function)
 
@@ -266,7 +314,31 @@ class Study:
         if not 0 <= self.margin < 1:
             raise StudyError(f"margin is a fraction from 0 to below 1, found {self.margin!r}")
 
+    def _resolve(self, baseline: Any) -> Rows:
+        return resolve(baseline, self.baseline_name, self.variants, **self._resolving)
+
+    def _resolve_mode(self, name: str) -> dict[str | None, Rows]:
+        """The rows of a mode; by cell, where its baseline is a grid's best one, whichever that is.
+
+        All cells are resolved now, so that a variant which does not fit one of them is an error
+        before the grid trains.
+        """
+        config = self.modes[name].config
+        with named(f"mode {name!r}") if config else contextlib.nullcontext():
+            if not isinstance(config, BestCell):
+                return {None: self._resolve(with_changes(self._baseline, config or {}))}
+            by_cell: dict[str | None, Rows] = {}
+            for cell, changes in config.changes_in(name).items():
+                with named(f"on the cell {cell!r} of {config.study.name!r}"):
+                    by_cell[cell] = self._resolve(with_changes(self._baseline, changes))
+            return by_cell
+
     def _check_shown(self) -> None:
+        if self.select and self.select not in self.metrics:
+            raise StudyError(
+                f"select={self.select!r} is none of the study's metrics"
+                f"{did_you_mean(self.select, self.metrics)}"
+            )
         for name in self.also or ():
             if name not in self.metrics:
                 raise StudyError(
@@ -278,75 +350,15 @@ class Study:
                 raise StudyError(f"tables are a list of MetricTable, found {table!r:.80}")
             table.check(self.metrics)
 
-    def _find_factorial(self, factors: Sequence[str]) -> Factorial | None:
-        if not factors:
-            return None
-        plain = {row: plain_values(config) for row, config in self._configurations.items()}
-        return find_factorial(factors, plain, self.baseline_name)
 
-    def _resolve_probes(self) -> dict[str, dict[str, Any]]:
-        if self.sensitivity is None:
-            return {row: {} for row in self.rows}
-        probes = {}
-        for row in self.rows:
-            with _named(f"row {row!r}"):
-                probes[row] = probe_configurations(self.sensitivity, self._configurations[row])
-        return probes
-
-    def _resolve(self, baseline: Any) -> dict[str, Any]:
-        """Row to configuration; a variant's changes apply to the row it is compared with."""
-        plain_values(baseline)  # raises for a configuration that cannot be stored
-        resolved = {self.baseline_name: baseline}
-        waiting = list(self.variants)
-        while waiting:
-            ready = [v for v in waiting if (v.against or self.baseline_name) in resolved]
-            if not ready:
-                raise StudyError(_unresolved(waiting, self.rows))
-            for variant in ready:
-                with _named(f"variant {variant.name!r}"):
-                    base = resolved[variant.against or self.baseline_name]
-                    resolved[variant.name] = with_changes(base, variant.changes)
-                    plain_values(resolved[variant.name])
-                waiting.remove(variant)
-        return resolved
-
-    def _check_effects(self) -> None:
-        for variant in self.variants:
-            if not self.changes_of(variant.name):
-                idle = ", ".join(f"{field}={value!r}" for field, value in variant.changes.items())
-                raise StudyError(
-                    f"variant {variant.name!r} resolves to the same configuration as its baseline "
-                    f"{self.baseline_of(variant.name)!r}: "
-                    f"{idle} is already so; an ablation that changes nothing measures nothing"
-                )
-
-
-@contextlib.contextmanager
-def _named(prefix: str) -> Iterator[None]:
-    """Put a prefix (whose fault it is) before the message of a StudyError raised inside."""
-    try:
-        yield
-    except StudyError as error:
-        raise StudyError(f"{prefix}: {error}") from error
-
-
-def checked_name(kind: str, name: Any) -> str:
-    """*name* if it can stand in ids, tables, spreadsheets and paths; else ``StudyError``."""
-    usable = isinstance(name, str) and _NAME.fullmatch(name) and ".." not in name
-    if not usable or len(name) > 80:
-        raise StudyError(
-            f"{kind} name {name!r:.90} cannot be used: expected 1 to 80 letters, digits and "
-            f"_ . + @ - with a letter or digit first and no '..'"
-        )
-    return name
-
-
-def _unresolved(waiting: list[Variant], rows: tuple[str, ...]) -> str:
-    for variant in waiting:
-        if variant.against not in rows:
-            return (
-                f"variant {variant.name!r} is compared against={variant.against!r}, which does "
-                f"not exist{did_you_mean(str(variant.against), rows)}"
+def _check_modes_of_grid(grid: Grid, modes: Mapping[str, Mode | None]) -> None:
+    on_axes = {field for axis in grid.axes for field in axis.fields}
+    for name, mode in modes.items():
+        config = {} if mode is None or mode.config is None else mode.config
+        if isinstance(config, BestCell):
+            raise StudyError(f"mode {name!r}: a grid's baseline cannot be another's best cell")
+        for field in on_axes & set(config):
+            raise StudyError(
+                f"mode {name!r} changes {field!r}, which is on an axis of the grid: change other "
+                f"fields"
             )
-    names = ", ".join(variant.name for variant in waiting)
-    return f"the variants {names} are compared against each other in a circle"

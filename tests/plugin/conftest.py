@@ -1,9 +1,12 @@
-"""The fixture that the tests of the plugin share."""
+"""What the tests of the plugin share."""
 
+import sys
 from pathlib import Path
 
 import pytest
 from projects import ROOT, Project
+
+sys.path.append(str(ROOT / "tests" / "studies"))  # for tests that train without a project
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pytest_ablation import Diverged, Run
 from pytest_ablation.configuration import plain_values
-from pytest_ablation.plan import Plan, make_plan
+from pytest_ablation.plan import Plan
+from pytest_ablation.planning import Planner
 from pytest_ablation.report import SessionFacts, markdown
 from pytest_ablation.results import StudyResult, study_result
 from pytest_ablation.study import CaseSpec, Study
@@ -16,7 +17,7 @@ def planned(study: Study, *, mode="quick", rows=None, metric=None):
     """The plan and the specifications of a session that selects these variants (default: all)."""
     names = rows or [variant.name for variant in study.variants]
     cases = [(f"test.py::test[{name}]", CaseSpec(study, name, mode)) for name in names]
-    return make_plan("session", cases, seeds=None, device="cpu", data_dir=None, metric=metric)
+    return Planner("session", None, "cpu", None, metric).plan(cases)
 
 
 def result_of(

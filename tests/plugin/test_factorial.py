@@ -324,8 +324,8 @@ def test_a_study_without_factors_has_no_such_section():
 
 def test_the_design_reaches_other_processes_as_it_is(tmp_path):
     plan, _ = planned(study(flat(0.5, 0.6, 0.4, 0.5)))
-    plan.write(tmp_path / "plan.json")
-    assert Plan.read(tmp_path / "plan.json") == plan
+    plan.write(tmp_path)
+    assert Plan.read(tmp_path) == plan
     assert only_study(plan).factorial.factors[0].on is True
 
 

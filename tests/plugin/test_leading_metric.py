@@ -67,13 +67,13 @@ def test_a_metric_that_no_selected_study_has_is_a_usage_error(project):
 
 
 def test_it_leads_in_every_study_that_has_it():
-    from pytest_ablation.plan import make_plan
+    from pytest_ablation.planning import Planner
     from pytest_ablation.study import CaseSpec
 
     other = Study("other", train=train, baseline={"good": 0.0}, metrics=["top1"],
                   variants=[Variant("one", good=1.0)], quick=Mode(seeds=2))  # fmt: skip
     cases = [("a", CaseSpec(study(), "one", "quick")), ("b", CaseSpec(other, "one", "quick"))]
-    plan, _ = make_plan("s", cases, seeds=None, device="cpu", data_dir=None, metric="down")
+    plan, _ = Planner("s", None, "cpu", None, "down").plan(cases)
     assert {planned.name: planned.leading for planned in plan.studies} == {
         "opposite": "down", "other": "top1",
     }  # fmt: skip

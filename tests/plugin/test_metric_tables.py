@@ -74,8 +74,8 @@ def test_one_table_needs_no_list():
 
 def test_tables_reach_other_processes_as_they_are(tmp_path):
     plan, _ = planned(study(tables=tasks(caption="Two tasks."), also=["far_mrr"]))
-    plan.write(tmp_path / "plan.json")
-    assert Plan.read(tmp_path / "plan.json") == plan
+    plan.write(tmp_path)
+    assert Plan.read(tmp_path) == plan
 
 
 # --- what the report shows --------------------------------------------------------------------

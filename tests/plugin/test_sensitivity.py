@@ -67,8 +67,8 @@ def test_full_mode_has_two_probes_per_configuration_after_all_other_runs():
 
 def test_probes_reach_other_processes(tmp_path):
     plan, _ = planned(study(), mode="full")
-    plan.write(tmp_path / "plan.json")
-    assert Plan.read(tmp_path / "plan.json") == plan
+    plan.write(tmp_path)
+    assert Plan.read(tmp_path) == plan
 
 
 def test_a_probe_that_is_somebodys_row_is_trained_once():

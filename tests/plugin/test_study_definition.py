@@ -45,7 +45,7 @@ def test_a_variant_is_its_baseline_with_its_changes(baseline):
     values = config if isinstance(config, dict) else vars(config)
     assert values == {"depth": 1, "width": 1.0, "norm": None}
     assert study.baseline_of("shallow_plain") == "shallow"
-    assert study.changes_of("shallow_plain") == {"norm": ("layer", None)}
+    assert study.resolved().changes_of("shallow_plain") == {"norm": ("layer", None)}
 
 
 def test_an_int_for_a_float_field_is_that_float():
@@ -149,7 +149,7 @@ def test_values_of_another_type_are_another_configuration():
         eps: float = 1e-5
 
     study = define(Variant("rms", norm=RMS()), baseline={"norm": Layer()})
-    assert list(study.changes_of("rms")) == ["norm"]
+    assert list(study.resolved().changes_of("rms")) == ["norm"]
 
 
 def test_a_seed_count_keeps_the_seeds_of_the_mode():

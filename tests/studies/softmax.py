@@ -76,13 +76,28 @@ def train(config, run):
     run.parameters = weights.size
     top2 = (np.argsort(-scores, axis=1)[:, :2] == y_test[:, None]).any(axis=1)
     convert = np.float64 if config["do_numpy"] else float
-    return {"top1": convert(correct.mean()), "top2": convert(top2.mean())}
+    return {
+        "top1": convert(correct.mean()),
+        "top2": convert(top2.mean()),
+        "validation_top1": convert(validation_top1(weights, config)),
+    }
 
 
 def validation_loss(weights, config):
+    probabilities, y = validated(weights, config)
+    return -np.log(probabilities[np.arange(len(y)), y]).mean()
+
+
+def validation_top1(weights, config):
+    probabilities, y = validated(weights, config)
+    return (probabilities.argmax(axis=1) == y).mean()
+
+
+def validated(weights, config):
+    """Probabilities of the classes for validation points, and which class each point is of."""
     x, y = points(100, seed=3)
     bias = np.full(len(x), float(config["use_bias"]))
-    return -np.log(softmax(np.column_stack([x, bias]) @ weights)[np.arange(len(x)), y]).mean()
+    return softmax(np.column_stack([x, bias]) @ weights), y
 
 
 def softmax(scores):

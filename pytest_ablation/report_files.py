@@ -1,0 +1,88 @@
+"""The report's folder of one mode: tables, figures and text, each file whole or not at all.
+
+Study results go in, files are written. Knows nothing of pytest, stores or how runs were trained.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from pytest_ablation.errors import AblationError
+from pytest_ablation.report import SessionFacts, markdown
+from pytest_ablation.results import StudyResult
+
+
+def write_reports(
+    folder: Path, results: Sequence[StudyResult], *, session: str, warnings: Sequence[str]
+) -> None:
+    """Write the report of the studies of one mode.
+
+    Parameters
+    ----------
+    folder : ``reports/<mode>``
+    session : whose runs count as trained now, the others as reused
+    warnings : sentences for the head of the report
+
+    Raises
+    ------
+    OSError
+        A file cannot be written.
+    """
+    from pytest_ablation.figures import draw_studies
+    from pytest_ablation.tables import history_table, runs_table, summary_table, to_csv
+
+    folder.mkdir(parents=True, exist_ok=True)
+    _replace(folder / "runs.csv", to_csv(runs_table(results, session)))
+    _replace(folder / "summary.csv", to_csv(summary_table(results)))
+    _replace(folder / "history.csv", to_csv(history_table(results)))
+    figures = draw_studies(results, folder)
+    records = [run.record for s in results for run in s.runs.values() if run.record]
+    is_new = {record.key: record.session == session for record in records}
+    facts = SessionFacts(
+        mode=folder.name,
+        runs=len({key for study in results for key in study.runs}),
+        trained=sum(is_new.values()),
+        reused=len(is_new) - sum(is_new.values()),
+        warnings=(*warnings, *figures.warnings),
+        figures=figures.curves,
+    )
+    text = markdown(results, facts)
+    _replace(folder / "report.md", text)
+    _append_to_step_summary(text)
+
+
+def check_writable(folder: Path) -> None:
+    """Make sure, before anything trains, that reports can be written there.
+
+    Raises
+    ------
+    AblationError
+    """
+    probe = folder / f".writable-{uuid.uuid4().hex}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise AblationError(
+            f"the report folder {folder} cannot be written ({error}): choose another one with "
+            f"--ablation-report=DIR"
+        ) from error
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write whole or not at all, so that a reader never sees half a table."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8", newline="")
+    os.replace(temporary, path)
+
+
+def _append_to_step_summary(text: str) -> None:
+    """GitHub Actions shows this file on the page of the run (docs: "job summaries")."""
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if path:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(text)
