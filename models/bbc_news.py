@@ -11,12 +11,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.util
-import random
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
 from models.errors import DataError
+from models.labelled_texts import LabelledTexts, Texts, shuffled_by_class
 
 SPLIT_FRACTIONS = {"train": 0.7, "validation": 0.15, "test": 0.15}
 SPLIT_SEED = 2006  # one split for all runs: a seed of a run varies training, never the data
@@ -130,21 +129,31 @@ def _normal(text: str) -> str:
 def _stratified_split(
     articles: list[Article], classes: tuple[str, ...]
 ) -> dict[str, tuple[Article, ...]]:
-    by_class = defaultdict(list)
-    for article in articles:
-        by_class[article.label].append(article)
+    labels = [article.label for article in articles]
     splits: dict[str, list[Article]] = {name: [] for name in SPLIT_FRACTIONS}
-    for label, name in enumerate(classes):
-        members = by_class[label]
+    for name, indices in zip(classes, shuffled_by_class(labels, classes, SPLIT_SEED), strict=True):
+        members = [articles[index] for index in indices]
         if len(members) < 7:
             raise DataError(f"class {name!r} has {len(members)} distinct articles; 7 are needed")
-        random.Random(f"{SPLIT_SEED}/{name}").shuffle(members)
         first = round(len(members) * SPLIT_FRACTIONS["train"])
         second = first + round(len(members) * SPLIT_FRACTIONS["validation"])
         splits["train"] += members[:first]
         splits["validation"] += members[first:second]
         splits["test"] += members[second:]
     return {name: tuple(members) for name, members in splits.items()}
+
+
+@functools.lru_cache(maxsize=2)
+def labelled_bbc_news(data_dir: Path | None = None) -> LabelledTexts:
+    """The splits of :func:`load_bbc_news` as texts with labels: the headline, then the body."""
+    news = load_bbc_news(data_dir)
+    splits = {name: getattr(news, name) for name in SPLIT_FRACTIONS}
+    return LabelledTexts(
+        classes=news.classes,
+        description=news.describe(),
+        **{name: Texts.of([a.text for a in split], [a.label for a in split])
+           for name, split in splits.items()},
+    )  # fmt: skip
 
 
 @functools.lru_cache(maxsize=2)

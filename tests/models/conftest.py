@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -48,6 +49,70 @@ def _articles(class_name: str) -> list[str]:
         words = rng.choices(own + noise, k=rng.randint(4, 20))
         articles.append(f"{class_name} headline {number}\n\n{' '.join(words)} rare{number}\n")
     return articles
+
+
+AgNewsRow = tuple[str | int, str, str]  # class from 1, title, description
+
+
+@pytest.fixture(scope="session")
+def write_ag_news() -> Callable[..., Path]:
+    """Write the official files below a data folder, which is returned.
+
+    A file is given as its rows (quoted and escaped as the official ones are), or as its text or
+    bytes, or as None where it shall not be there.
+    """
+
+    def write(
+        folder: Path,
+        train: Sequence[AgNewsRow] | str | bytes | None,
+        test: Sequence[AgNewsRow] | str | bytes | None,
+        classes: str | bytes | None = "World\nSports\nBusiness\nSci/Tech\n",
+    ) -> Path:
+        (folder / "ag_news_csv").mkdir(parents=True, exist_ok=True)
+        contents = {"train.csv": train, "test.csv": test, "classes.txt": classes}
+        for name, content in contents.items():
+            path = folder / "ag_news_csv" / name
+            if isinstance(content, str | bytes):
+                path.write_bytes(content.encode() if isinstance(content, str) else content)
+            elif content is not None:
+                with path.open("w", encoding="utf-8", newline="") as file:
+                    csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\n").writerows(content)
+        return folder
+
+    return write
+
+
+def ag_news_rows(count: int, seed: str) -> list[AgNewsRow]:
+    """*count* rows of the four classes in turn: some words tell the class, the others are noise."""
+    rng = random.Random(seed)
+    rows: list[AgNewsRow] = []
+    for number in range(count):
+        label = number % 4 + 1
+        own = [f"topic{label}word{n}" for n in range(8)]
+        words = rng.choices(own, k=4) + rng.choices([f"noise{n}" for n in range(40)], k=8)
+        words = rng.sample(words, rng.randint(6, len(words)))
+        rows.append((label, f"Title {seed} {number}", f"{' '.join(words)} rare{number} #39;s"))
+    return rows
+
+
+@pytest.fixture(scope="session")
+def small_ag_news(
+    tmp_path_factory: pytest.TempPathFactory, write_ag_news: Callable[..., Path]
+) -> Path:
+    """A data folder with 144 texts to train, 16 to validate, 40 to test. Not to be written to."""
+    folder = tmp_path_factory.mktemp("small_ag_news")
+    return write_ag_news(folder, ag_news_rows(160, "train"), ag_news_rows(40, "test"))
+
+
+@pytest.fixture(scope="session")
+def real_ag_news() -> Path:
+    """The data folder with the real corpus, or a skip: it is not part of the project."""
+    from models.ag_news import ag_news_folder
+
+    data_dir = os.environ.get("ABLATION_DATA")
+    if not data_dir or ag_news_folder(data_dir) is None:
+        pytest.skip("ABLATION_DATA names no folder that contains ag_news_csv")
+    return Path(data_dir)
 
 
 @pytest.fixture
