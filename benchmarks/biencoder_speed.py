@@ -76,7 +76,7 @@ def encoding(data_dir: Path, rounds: int) -> None:
 
     from models.arguana import load_arguana
     from models.biencoder.config import BiEncoderConfig
-    from models.biencoder.encoder import Encoder, encoder_folder
+    from models.pretrained.encoder import Encoder, encoder_folder
 
     config = BiEncoderConfig()
     texts = list(load_arguana(data_dir).test.texts[::14])

@@ -48,7 +48,7 @@ def train_biencoder(config: BiEncoderConfig, run: Run) -> dict[str, float]:
         A loss was not finite.
     models.errors.DataError
         There is nothing to train on, or nothing that could be measured.
-    models.biencoder.encoder.EncoderError
+    models.pretrained.encoder.EncoderError
         The encoder is not there, or cannot be used.
     """
     from models.biencoder.training import train  # imports torch
@@ -91,10 +91,10 @@ def data_digest(config: BiEncoderConfig, data_dir: Path | None = None) -> str:
 
     Raises
     ------
-    models.errors.DataError, models.biencoder.encoder.EncoderError
+    models.errors.DataError, models.pretrained.encoder.EncoderError
         They are not there.
     """
-    from models.biencoder.encoder import encoder_digest, encoder_folder, resolve_precision
+    from models.pretrained.encoder import encoder_digest, encoder_folder, resolve_precision
 
     if config.corpus == "bbc_news":
         corpus = bbc_news_digest(data_dir)

@@ -5,8 +5,6 @@ A file and a split go in, ranks come out. Nothing is unpickled; trains nothing.
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,15 +17,12 @@ from models.biencoder.data import RetrievalSplit
 from models.biencoder.model import BiEncoder
 from models.biencoder.outputs import CANDIDATE, QUERY, Outputs, make_outputs
 from models.biencoder.retrieval import Answers, answer
+from models.checkpoints import load_weights, read_config, read_safetensors
 
 if TYPE_CHECKING:
     from pytest_ablation.run import Run
 
 ENCODERS = "encoders."
-
-
-class CheckpointError(ValueError):
-    """A file is no model of this family, or not of the shape that its configuration says."""
 
 
 def answers_of(
@@ -49,10 +44,11 @@ def answers_of(
 
     Raises
     ------
-    CheckpointError
+    models.checkpoints.CheckpointError
         No such file, not a safetensors file, no configuration in it, or weights of other shapes.
     """
-    weights, config = read_checkpoint(checkpoint, changes)
+    weights, metadata = read_safetensors(checkpoint)
+    config = read_config(checkpoint, metadata, BiEncoderConfig, "bi-encoder", changes)
     outputs = make_outputs(config, (split,), run)
     model = BiEncoder(config, run, outputs.width).to(run.device).eval()
     _load(model, outputs, weights, checkpoint)
@@ -63,39 +59,8 @@ def answers_of(
         return answer(model, config, split, *embedded)
 
 
-def read_checkpoint(
-    path: Path, changes: Mapping[str, Any]
-) -> tuple[dict[str, Tensor], BiEncoderConfig]:
-    """The weights by name, and the configuration they were trained with."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read as safetensors ({error}): expected the model.safetensors of a "
-            f"run that was kept with --ablation-save-models"
-        ) from error
-    try:
-        config = BiEncoderConfig(**{**json.loads(metadata["config"]), **changes})
-    except (KeyError, TypeError, ValueError) as error:
-        names = ", ".join(field.name for field in dataclasses.fields(BiEncoderConfig))
-        raise CheckpointError(
-            f"{path} has no configuration of a bi-encoder in its metadata ({error!r}); expected "
-            f"one with the fields {names}"
-        ) from error
-    return weights, config
-
-
 def _load(model: BiEncoder, outputs: Outputs, weights: dict[str, Tensor], path: Path) -> None:
     encoders = {n.removeprefix(ENCODERS): w for n, w in weights.items() if n.startswith(ENCODERS)}
     heads = {name: w for name, w in weights.items() if not name.startswith(ENCODERS)}
-    try:
-        model.load_state_dict(heads)
-        outputs.modules().load_state_dict(encoders)
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"the weights in {path} do not fit its configuration and encoder: {error}"
-        ) from error
+    parts = {model: heads, outputs.modules(): encoders}
+    load_weights(path, parts, what_else=" and encoder")

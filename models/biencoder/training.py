@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from models.biencoder.config import BiEncoderConfig
 from models.biencoder.data import RetrievalData, RetrievalSplit, load_retrieval_data
-from models.biencoder.encoder import encoder_digest, encoder_folder
 from models.biencoder.losses import loss_of
 from models.biencoder.model import BiEncoder, Embedded
 from models.biencoder.negatives import Negatives
@@ -29,6 +28,7 @@ from models.biencoder.retrieval import (
     ranks_of,
 )
 from models.budget import patience_of, require_epochs
+from models.pretrained.encoder import encoder_digest, encoder_folder
 from models.randomness import make_repeatable, numpy_generator
 
 if TYPE_CHECKING:

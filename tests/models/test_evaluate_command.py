@@ -169,7 +169,7 @@ def test_the_test_split_is_the_default(evaluate):
 
 @pytest.mark.parametrize("options", [[], ["--max-length", 4, "--precision", "float32"]])
 def test_a_folder_with_an_encoder_is_compared_by_cosine(options, evaluate, biencoder_folder):
-    from models.biencoder.encoder import Encoder
+    from models.pretrained.encoder import Encoder
 
     bert = write_tiny_bert(biencoder_folder / "long", positions=128, width=64)
     options = options or ["--precision", "float32"]

@@ -6,7 +6,7 @@ from tiny_encoder import write_tiny_bert
 
 from models.biencoder import BiEncoderConfig
 from models.biencoder.data import load_retrieval_data
-from models.biencoder.encoder import Encoder
+from models.pretrained.encoder import Encoder
 from pytest_ablation.mode import Mode
 from pytest_ablation.run import Run
 

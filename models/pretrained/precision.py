@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models.biencoder.encoder import (
+from models.pretrained.encoder import (
     PRECISIONS,
     Encoder,
     EncoderError,
@@ -63,7 +63,7 @@ def checked_precision(
 
     Raises
     ------
-    models.biencoder.encoder.EncoderError
+    models.pretrained.encoder.EncoderError
         Another precision; or bfloat16 was asked for by name, and the encoder does not bear it.
     """
     if resolve_precision(precision, device) == "float32":

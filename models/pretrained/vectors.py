@@ -17,14 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from models.biencoder.encoder import (
+from models.pretrained.encoder import (
     Encoder,
     encoder_digest,
     encoder_folder,
     encoder_libraries,
 )  # fmt: skip
-from models.biencoder.precision import checked_precision
-from models.biencoder.vector_store import VectorStore
+from models.pretrained.precision import checked_precision
+from models.pretrained.vector_store import VectorStore
 
 CHUNK = 64  # texts that are kept in one transaction, and on a GPU encoded in one batch
 SHARES = 64  # parts of the work that processes can hold: with 16 processes, 4 for each
@@ -52,14 +52,14 @@ def encode_texts(
     ----------
     texts : sequence of str
     encoder : str
-        See :func:`models.biencoder.encoder.encoder_folder`.
+        See :func:`models.pretrained.encoder.encoder_folder`.
     max_length : int
         Tokens that are read of a text.
     device : str
         Where the encoder computes.
     precision : str
         ``float32``, ``bfloat16``, or ``auto``: bfloat16 where the processor is quick at it and the
-        encoder bears it. See :func:`models.biencoder.precision.checked_precision`.
+        encoder bears it. See :func:`models.pretrained.precision.checked_precision`.
     cache_dir : Path or None
         A folder shared by processes, where vectors are kept; None keeps them in memory alone.
     on_progress : callable
@@ -67,7 +67,7 @@ def encode_texts(
 
     Raises
     ------
-    models.biencoder.encoder.EncoderError
+    models.pretrained.encoder.EncoderError
 
     Warns
     -----

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.biencoder.config import DEFAULT_ENCODER
+from models.pretrained import DEFAULT_ENCODER
 
 if TYPE_CHECKING:
     import torch
@@ -194,7 +194,7 @@ class Encoder:
     device : str
     precision : str
         ``float32`` or ``bfloat16``, of the weights and of what passes between the layers. Whether
-        an encoder bears bfloat16 is :func:`models.biencoder.precision.checked_precision`'s to say.
+        an encoder bears bfloat16 is :func:`models.pretrained.precision.checked_precision`'s to say.
 
     Raises
     ------
