@@ -7,12 +7,18 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
+import forked_python
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+
+#: Options of each session: it leaves out the plugins of hypothesis and of anyio (transformers
+#: brings it), which import a lot.
+OWN = ["-p", "no:hypothesispytest", "-p", "no:anyio"]
 
 STUDY = """
 from pytest_ablation import Mode, Study, Variant
@@ -33,6 +39,25 @@ study = Study(
 def test_softmax(ablation):
     {test}
 """
+
+
+def set_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plugin from this checkout, and nothing of what a user or a CI service has set."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("PY_COLORS", "0")
+    for name in ("ABLATION_DATA", "GITHUB_STEP_SUMMARY", "PYTEST_ADDOPTS", "CI"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def trained_project(path: Path, variants: str, *options: str) -> Project:
+    """A project whose quick cases were run once. Tests go on with copies of its folder."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        set_environment(monkeypatch)
+        project = Project(path)
+        project.write_study(variants)
+        assert project.run("-m", "quick", *options).ret == 0
+    return project
 
 
 class Project:
@@ -64,22 +89,48 @@ class Project:
         """Write a study module with these variants (source text)."""
         (self.path / name).write_text(STUDY.format(variants=variants, more=more, test=test))
 
-    def run(self, *args: object, jobs: int | None = 1) -> pytest.RunResult:
+    def copy(self, other: Project) -> None:
+        """Take over all files of another project."""
+        shutil.copytree(other.path, self.path, dirs_exist_ok=True)
+
+    def run(
+        self, *args: object, jobs: int | None = 1, new_interpreter: bool = False
+    ) -> pytest.RunResult:
         """Run pytest as a user would, in a process of its own."""
         jobs_option = [] if jobs is None else [f"--ablation-jobs={jobs}"]
-        # hypothesis's own plugin is left out: its summary imports all of it, a second each time.
-        own = ["-p", "no:hypothesispytest", *jobs_option]
-        return self.python("-m", "pytest", *own, *args)
+        words = ["-m", "pytest", *OWN, *jobs_option, *args]
+        return self.python(*words, new_interpreter=new_interpreter)
 
-    def python(self, *args: object) -> pytest.RunResult:
-        """Run Python in the project's folder."""
+    def python(self, *args: object, new_interpreter: bool = False) -> pytest.RunResult:
+        """Run Python in the project's folder.
+
+        ``-m`` runs in a fork of a process that has imported what most sessions import, and all
+        forks have one order of sets and one state of NumPy's own random numbers. Where that matters
+        ask for a new interpreter; a conftest.py that looks into ``sys.modules`` gets one.
+        """
         started = time.perf_counter()
-        done = subprocess.run(
-            [sys.executable, *map(str, args)], cwd=self.path, capture_output=True, text=True
-        )
-        print(done.stdout, done.stderr, sep="\n")  # shown where a test fails
-        lines = done.stdout.splitlines(), done.stderr.splitlines()
-        return pytest.RunResult(done.returncode, *lines, time.perf_counter() - started)
+        words = [*map(str, args)]
+        new_interpreter = new_interpreter or self._looks_at_what_is_imported()
+        if words[0] == "-m" and forked_python.available and not new_interpreter:
+            status, output, errors = self._forked(words[1:])
+        else:
+            done = subprocess.run(
+                [sys.executable, *words], cwd=self.path, capture_output=True, text=True
+            )
+            status, output, errors = done.returncode, done.stdout, done.stderr
+        print(output, errors, sep="\n")  # shown where a test fails
+        seconds = time.perf_counter() - started
+        return pytest.RunResult(status, output.splitlines(), errors.splitlines(), seconds)
+
+    def _looks_at_what_is_imported(self) -> bool:
+        conftest = self.path / "conftest.py"
+        return conftest.exists() and "sys.modules" in conftest.read_text()
+
+    def _forked(self, words: list[str]) -> tuple[int, str, str]:
+        with tempfile.TemporaryDirectory() as folder:
+            output, errors = Path(folder) / "stdout", Path(folder) / "stderr"
+            status = forked_python.run(words, self.path, output, errors)
+            return status, output.read_text(), errors.read_text()
 
     def rows(self, table: str = "summary", mode: str = "quick") -> list[dict[str, str]]:
         """The rows of a report table."""
@@ -100,5 +151,5 @@ class Project:
 
     def records(self) -> dict[str, dict]:
         """Key to content of every ``record.json`` in the store."""
-        files = (self.path / ".ablation" / "runs").glob("*/record.json")
+        files = (self.path / ".ablation" / "runs").glob("[!.]*/record.json")  # whole runs only
         return {file.parent.name: json.loads(file.read_text()) for file in files}

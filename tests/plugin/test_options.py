@@ -1,9 +1,10 @@
 """The command line, option by option, as a user meets it."""
 
+import os
 import tomllib
-from pathlib import Path
 
 import pytest
+from projects import ROOT
 
 VARIANT = 'Variant("no_bias", use_bias=False)'
 
@@ -190,7 +191,7 @@ def test_cuda_where_there_is_none_says_so(project):
     result.stdout.fnmatch_lines(["*--ablation-device=cuda was asked for, but*"])
 
 
-def test_entry_point_and_conftest_together_register_once(project, tmp_path_factory):
+def test_entry_point_and_conftest_together_register_once(project, tmp_path_factory, monkeypatch):
     """Installed for others by its entry point, and named in a conftest.py as here."""
     site = tmp_path_factory.mktemp("site")
     info = site / "pytest_ablation-0.dist-info"
@@ -198,20 +199,17 @@ def test_entry_point_and_conftest_together_register_once(project, tmp_path_facto
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: pytest-ablation\nVersion: 0\n")
     (info / "entry_points.txt").write_text(entry_points_of_this_project())
     project.write_study(VARIANT)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(site), str(ROOT)]))
     for with_conftest in (True, False):
         if not with_conftest:
             (project.path / "conftest.py").unlink()
-        result = project.python(
-            "-c",
-            f"import sys; sys.path.insert(0, {str(site)!r}); import pytest; "
-            f"sys.exit(pytest.main(['-m', 'quick', '--ablation-jobs=1']))",
-        )
+        result = project.run("-m", "quick")
         assert result.ret == 0
         result.assert_outcomes(passed=1, deselected=1)
 
 
 def entry_points_of_this_project():
-    text = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    text = (ROOT / "pyproject.toml").read_text()
     project = tomllib.loads(text)["project"]
     lines = [f"{name} = {value}" for name, value in project["entry-points"]["pytest11"].items()]
     return "\n".join(["[pytest11]", *lines, ""])

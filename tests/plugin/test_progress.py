@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from projects import OWN
 
 VARIANTS = 'Variant("no_bias", use_bias=False), Variant("heavy", momentum=0.5)'
 
@@ -46,7 +47,8 @@ def test_a_terminal_shows_a_bar_that_is_gone_when_pytest_writes(project):
         "import time\n" + code.read_text().replace("losses = []", "losses = []; time.sleep(0.2)")
     )
     parent, child = pty.openpty()
-    command = [sys.executable, "-m", "pytest", "-m", "quick", "--ablation-jobs=1"]
+    command = [sys.executable, "-m", "pytest", *OWN, "-m", "quick"]
+    command += ["--ablation-jobs=1", "--ablation-seeds=1"]
     process = subprocess.Popen(command, cwd=project.path, stdout=child, stderr=child,
                                env={**os.environ, "TERM": "xterm"})  # fmt: skip
     os.close(child)
@@ -62,13 +64,13 @@ def test_a_terminal_shows_a_bar_that_is_gone_when_pytest_writes(project):
     assert process.wait() == 0
     text = output.decode()
     bars = re.findall(
-        r"\r\x1b\[2K(ablation \d/9 \[[#.]{10}\] a-st[\w-]*\.\. \w+ seed \d[^\r\x1b]*)", text
+        r"\r\x1b\[2K(ablation \d/3 \[[#.]{10}\] a-st[\w-]*\.\. \w+ seed \d[^\r\x1b]*)", text
     )
     assert len(bars) >= 3
     assert any("epoch 1/2 loss" in bar for bar in bars)
     assert max(map(len, bars)) < 80
     screen = rendered(text)
-    assert not any(re.match(r"ablation \d/9", line) for line in screen), screen
+    assert not any(re.match(r"ablation \d/3", line) for line in screen), screen
     dots = [line for line in screen if line.startswith("test_softmax.py")]
     assert "".join(re.findall(r" (\.+)", " ".join(dots))) == ".."
 

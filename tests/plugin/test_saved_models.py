@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+from projects import trained_project
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
@@ -17,6 +18,18 @@ VARIANT = 'Variant("no_bias", use_bias=False)'
 SAVE = "--ablation-save-models"
 
 
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory):
+    return trained_project(tmp_path_factory.mktemp("trained"), VARIANT, SAVE)
+
+
+@pytest.fixture
+def trained(project, trained_once):
+    """A project of its own for this test, whose six runs are kept with their models."""
+    project.copy(trained_once)
+    return project
+
+
 def models(project):
     return sorted((project.path / ".ablation" / "runs").glob("*/model.safetensors"))
 
@@ -26,16 +39,14 @@ def run_files(project):
     return {path.name: {file.name for file in path.iterdir()} for path in runs}
 
 
-def test_a_kept_model_gives_the_predictions_of_its_run(project):
-    project.write_study(VARIANT)
-    assert project.run("-m", "quick", SAVE).ret == 0
-    records = project.records()
-    assert len(models(project)) == len(records) == 6
+def test_a_kept_model_gives_the_predictions_of_its_run(trained):
+    records = trained.records()
+    assert len(models(trained)) == len(records) == 6
     rng = np.random.default_rng(2)  # the test split of softmax.py, and its model, once more
     labels = rng.integers(0, 3, 100)
     centres = np.array([[0.0, 2.0], [2.0, -1.0], [-1.5, -1.0]])
     x = centres[labels] + rng.normal(0, 1.3, (100, 2))
-    for file in models(project):
+    for file in models(trained):
         record = records[file.parent.name]["record"]
         arrays = load_file(file)
         assert digest(arrays) == record["outcome"]["weights"]
@@ -45,11 +56,9 @@ def test_a_kept_model_gives_the_predictions_of_its_run(project):
             np.testing.assert_array_equal(kept["scores"], scores)
 
 
-def test_a_kept_model_says_what_it_is(project):
-    project.write_study(VARIANT)
-    project.run("-m", "quick", SAVE)
-    store = Store(project.path / ".ablation")
-    for key, content in project.records().items():
+def test_a_kept_model_says_what_it_is(trained):
+    store = Store(trained.path / ".ablation")
+    for key, content in trained.records().items():
         with safe_open(store.model_path(key), framework="numpy") as file:
             said = file.metadata()
         record = content["record"]
@@ -124,47 +133,39 @@ def truncate(file):
     ("damage", "options"),
     [(flip_a_byte, [SAVE]), (truncate, [SAVE]), (truncate, [])],
 )
-def test_a_damaged_model_is_warned_of_set_aside_and_trained_again(project, damage, options):
-    project.write_study(VARIANT)
-    project.run("-m", "quick", SAVE)
-    damage(models(project)[0])
-    result = project.run("-m", "quick", *options)
+def test_a_damaged_model_is_warned_of_set_aside_and_trained_again(trained, damage, options):
+    damage(models(trained)[0])
+    result = trained.run("-m", "quick", *options)
     result.assert_outcomes(passed=1, deselected=1, warnings=1)
     result.stdout.fnmatch_lines(["*RecordWarning: *trained again, the damaged record is set*"])
     assert "6 runs: 1 trained, 5 reused" in result.outlines
-    assert len(models(project)) == 5 + len(options)
-    assert len(list((project.path / ".ablation" / "damaged").iterdir())) == 1
+    assert len(models(trained)) == 5 + len(options)
+    assert len(list((trained.path / ".ablation" / "damaged").iterdir())) == 1
 
 
-def test_a_model_that_was_removed_to_make_room_costs_its_run_only_where_models_are_wanted(project):
-    project.write_study(VARIANT)
-    project.run("-m", "quick", SAVE)
-    models(project)[0].unlink()
-    result = project.run("-m", "quick")
+def test_a_model_that_was_removed_to_make_room_costs_its_run_only_where_models_are_wanted(trained):
+    models(trained)[0].unlink()
+    result = trained.run("-m", "quick")
     result.assert_outcomes(passed=1, deselected=1)
     assert "6 runs: 0 trained, 6 reused" in result.outlines
-    assert "6 runs: 1 trained, 5 reused" in project.run("-m", "quick", SAVE).outlines
-    assert len(models(project)) == 6
-    assert not (project.path / ".ablation" / "damaged").exists()
+    assert "6 runs: 1 trained, 5 reused" in trained.run("-m", "quick", SAVE).outlines
+    assert len(models(trained)) == 6
+    assert not (trained.path / ".ablation" / "damaged").exists()
 
 
-def test_a_damaged_model_is_mended_by_the_next_session_where_warnings_are_errors(project):
-    project.write_study(VARIANT)
-    project.run("-m", "quick", SAVE)
-    flip_a_byte(models(project)[0])
+def test_a_damaged_model_is_mended_by_the_next_session_where_warnings_are_errors(trained):
+    flip_a_byte(models(trained)[0])
     strict = ["-m", "quick", SAVE, "-W", "error::pytest_ablation.session.RecordWarning"]
-    project.run(*strict).assert_outcomes(failed=1, deselected=1)
-    project.run(*strict).assert_outcomes(passed=1, deselected=1)
+    trained.run(*strict).assert_outcomes(failed=1, deselected=1)
+    trained.run(*strict).assert_outcomes(passed=1, deselected=1)
 
 
-def test_a_flipped_byte_is_found_at_the_latest_when_the_model_is_used(project):
-    project.write_study(VARIANT)
-    project.run("-m", "quick", SAVE)
-    file = models(project)[0]
+def test_a_flipped_byte_is_found_at_the_latest_when_the_model_is_used(trained):
+    file = models(trained)[0]
     flip_a_byte(file)
-    assert "6 runs: 0 trained, 6 reused" in project.run("-m", "quick").outlines
+    assert "6 runs: 0 trained, 6 reused" in trained.run("-m", "quick").outlines
     with pytest.raises(AblationError, match=r"model\.safetensors was changed after it was written"):
-        Store(project.path / ".ablation").model_path(file.parent.name)
+        Store(trained.path / ".ablation").model_path(file.parent.name)
 
 
 def test_the_option_without_the_package_is_a_usage_error_with_advice(project):

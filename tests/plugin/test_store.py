@@ -6,8 +6,21 @@ import shutil
 import time
 
 import pytest
+from projects import trained_project
 
 VARIANT = 'Variant("no_bias", use_bias=False)'
+
+
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory):
+    return trained_project(tmp_path_factory.mktemp("trained"), VARIANT)
+
+
+@pytest.fixture
+def trained(project, trained_once):
+    """A project of its own for this test, whose six runs are kept."""
+    project.copy(trained_once)
+    return project
 
 
 def counts(result):
@@ -23,29 +36,27 @@ def test_a_second_session_reuses_every_run_and_gives_the_same_summary(project):
     project.write_study(VARIANT)
     assert counts(project.run("-m", "quick")) == "6 runs: 6 trained, 0 reused"
     first = project.summary_bytes()
-    assert counts(project.run("-m", "quick")) == "6 runs: 0 trained, 6 reused"
+    again = project.run("-m", "quick", new_interpreter=True)  # another order of sets
+    assert counts(again) == "6 runs: 0 trained, 6 reused"
     assert project.summary_bytes() == first
     assert {row["reused"] for row in project.rows("runs")} == {"true"}
     assert "6 runs: 0 trained, 6 reused." in project.report()
 
 
-def test_fresh_trains_again_and_gives_the_same_bits(project):
-    project.write_study(VARIANT)
-    project.run("-m", "quick")
-    before = project.records()
-    assert counts(project.run("-m", "quick", "--ablation-fresh")) == "6 runs: 6 trained, 0 reused"
-    after = project.records()
+def test_fresh_trains_again_and_gives_the_same_bits(trained):
+    before = trained.records()
+    again = trained.run("-m", "quick", "--ablation-fresh", new_interpreter=True)
+    assert counts(again) == "6 runs: 6 trained, 0 reused"
+    after = trained.records()
     assert before.keys() == after.keys()
     for key in before:
         assert before[key]["record"]["outcome"] == after[key]["record"]["outcome"]
         assert before[key]["record"]["session"] != after[key]["record"]["session"]
 
 
-def test_a_new_variant_reuses_the_baseline(project):
-    project.write_study(VARIANT)
-    project.run("-m", "quick")
-    project.write_study(VARIANT + ', Variant("heavy", momentum=0.5)')
-    result = project.run("-m", "quick")
+def test_a_new_variant_reuses_the_baseline(trained):
+    trained.write_study(VARIANT + ', Variant("heavy", momentum=0.5)')
+    result = trained.run("-m", "quick")
     assert counts(result) == "9 runs: 3 trained, 6 reused"
     assert [line for line in result.outlines if line.startswith("ablation 9/9 softmax heavy seed")]
 
@@ -116,28 +127,24 @@ def swap_two_runs(project):
         (swap_two_runs, "holds the record of"),
     ],
 )
-def test_a_damaged_record_is_warned_of_set_aside_and_trained_again(project, damage, says):
-    project.write_study(VARIANT)
-    project.run("-m", "quick")
-    summary = project.summary_bytes()
-    damage(project)
-    result = project.run("-m", "quick")
+def test_a_damaged_record_is_warned_of_set_aside_and_trained_again(trained, damage, says):
+    summary = trained.summary_bytes()
+    damage(trained)
+    result = trained.run("-m", "quick")
     result.assert_outcomes(passed=1, deselected=1, warnings=1)
     result.stdout.fnmatch_lines([f"*RecordWarning: *{says}*trained again*"])
     assert counts(result) == "6 runs: 1 trained, 5 reused"
-    assert project.summary_bytes() == summary
-    assert "trained again, the damaged record is set aside" in project.report()
-    assert project.report().count("the damaged record is set aside") == 1
-    assert len(list((project.path / ".ablation" / "damaged").iterdir())) == 1
+    assert trained.summary_bytes() == summary
+    assert "trained again, the damaged record is set aside" in trained.report()
+    assert trained.report().count("the damaged record is set aside") == 1
+    assert len(list((trained.path / ".ablation" / "damaged").iterdir())) == 1
 
 
-def test_a_damaged_record_is_mended_by_the_next_session_where_warnings_are_errors(project):
-    project.write_study(VARIANT)
-    project.run("-m", "quick")
-    truncate(project)
+def test_a_damaged_record_is_mended_by_the_next_session_where_warnings_are_errors(trained):
+    truncate(trained)
     strict = ["-m", "quick", "-W", "error::pytest_ablation.session.RecordWarning"]
-    project.run(*strict).assert_outcomes(failed=1, deselected=1)
-    project.run(*strict).assert_outcomes(passed=1, deselected=1)
+    trained.run(*strict).assert_outcomes(failed=1, deselected=1)
+    trained.run(*strict).assert_outcomes(passed=1, deselected=1)
 
 
 def test_a_failed_run_is_not_kept(project):
@@ -146,12 +153,10 @@ def test_a_failed_run_is_not_kept(project):
     assert counts(project.run("-m", "quick")) == "6 runs: 0 trained, 5 reused"
 
 
-def test_predictions_are_kept_per_example_and_readable_without_pickle(project):
+def test_predictions_are_kept_per_example_and_readable_without_pickle(trained):
     import numpy as np
 
-    project.write_study(VARIANT)
-    project.run("-m", "quick")
-    for file in (project.path / ".ablation" / "runs").glob("*/predictions.npz"):
+    for file in (trained.path / ".ablation" / "runs").glob("*/predictions.npz"):
         top1 = json.loads((file.parent / "record.json").read_text())["record"]["metrics"]["top1"]
         with np.load(file, allow_pickle=False) as arrays:
             assert arrays["top1"].mean() == pytest.approx(top1)
@@ -165,11 +170,9 @@ def test_another_store_folder_holds_the_runs(project):
     assert len(list((project.path / "räume mit platz" / "store" / "runs").iterdir())) == 6
 
 
-def test_nothing_is_left_of_a_finished_session_but_runs_and_reports(project):
-    project.write_study(VARIANT)
-    project.run("-m", "quick")
-    assert list((project.path / ".ablation" / "sessions").iterdir()) == []
-    assert sorted(p.name for p in (project.path / "reports" / "quick").iterdir()) == [
+def test_nothing_is_left_of_a_finished_session_but_runs_and_reports(trained):
+    assert list((trained.path / ".ablation" / "sessions").iterdir()) == []
+    assert sorted(p.name for p in (trained.path / "reports" / "quick").iterdir()) == [
         "figures", "history.csv", "report.md", "runs.csv", "summary.csv",
     ]  # fmt: skip
 
