@@ -6,68 +6,64 @@ state, and matplotlib is imported only when there is something to draw.
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import math
-import os
-import struct
-import unicodedata
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_ablation import curves
 from pytest_ablation.curves import Panel, Series, remarks, seed_counts, series, splits_of
+from pytest_ablation.images import (
+    BLUE,
+    GREEN,
+    GREY,
+    PINK,
+    REMARK_HEIGHT,
+    SKY,
+    VERMILION,
+    WIDTH,
+    draw_remarks,
+    draw_title,
+    fonts_for,
+    new_figure,
+    own_settings,
+    plain_axes,
+    png_of,
+    readable,
+    shortened,
+    source_digest,
+    write_image,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Inches. GitHub shows an image about 900 pixels wide: with 9 inches, 9 points are 12 pixels there.
-_WIDTH, _DPI = 9.0, 150
-_PANEL_HEIGHT, _HEAD_HEIGHT, _FOOT_HEIGHT, _REMARK_HEIGHT = 2.2, 1.05, 0.6, 0.17
+_PANEL_HEIGHT, _HEAD_HEIGHT, _FOOT_HEIGHT = 2.2, 1.05, 0.6
 _FEW_EPOCHS = 10  # so few get a tick and a dot each
 _MOST_TICKS = 6
 
-# Okabe and Ito's colours, told apart by colour-blind eyes; the lines differ in style as well.
+# The lines differ in style as well as in colour.
 _STYLES: Mapping[str, tuple[str, Any]] = {
-    "train": ("#0072B2", (0, (1.2, 1.2))),
-    "validation": ("#D55E00", "solid"),
-    "test": ("#009E73", (0, (5, 1.8))),
+    "train": (BLUE, (0, (1.2, 1.2))),
+    "validation": (VERMILION, "solid"),
+    "test": (GREEN, (0, (5, 1.8))),
 }
-_OTHER_STYLES = (("#CC79A7", (0, (6, 1.5, 1, 1.5))), ("#56B4E9", (0, (3, 1, 1, 1, 1, 1))))
-_GREY, _GRID = "#444444", "#E4E4E4"
-_DIGEST = "Digest"  # the key of the PNG's text under which the digest of its source stands
-# matplotlib's own font has no Chinese, Japanese or Korean; one of these often is there.
-_CJK_FONTS = ("Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Micro Hei",
-              "WenQuanYi Zen Hei", "Microsoft YaHei", "SimHei", "PingFang SC",
-              "Hiragino Sans GB", "Droid Sans Fallback")  # fmt: skip
+_OTHER_STYLES = ((PINK, (0, (6, 1.5, 1, 1.5))), (SKY, (0, (3, 1, 1, 1, 1, 1))))
 
 
 def write_curves(path: Path, panels: Sequence[Panel], metric: str, title: str) -> bool:
     """Write the figure to *path*, whole or not at all; returns whether it had to be drawn.
 
-    A file that was drawn from the same panels by the same code is left as it is: drawing takes
-    half a second, which is much in a session that trains nothing.
+    A file that was drawn from the same panels by the same code is left as it is.
 
     Raises
     ------
     OSError
         The folder or the file cannot be written.
     """
-    digest = _source_digest(panels, metric, title)
-    if _digest_in(path) == digest:
-        return False
-    image = curves_png(panels, metric, title, digest)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(image)
-    os.replace(temporary, path)
-    return True
+    digest = source_digest([panels, metric, title], __file__, curves.__file__)
+    return write_image(path, digest, lambda digest: curves_png(panels, metric, title, digest))
 
 
 def curves_png(panels: Sequence[Panel], metric: str, title: str, digest: str = "") -> bytes:
@@ -80,35 +76,18 @@ def curves_png(panels: Sequence[Panel], metric: str, title: str, digest: str = "
     title : the line above the panels
     digest : kept in the file's text
     """
-    with _own_settings(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # a box is drawn in its place
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
+    with own_settings():
         columns = {1: 1, 2: 2, 4: 2}.get(len(panels), 3)
         rows = -(-len(panels) // columns)
-        foot = _FOOT_HEIGHT + _REMARK_HEIGHT * len(remarks(panels))
-        figure = Figure(figsize=(_WIDTH, _HEAD_HEIGHT + rows * _PANEL_HEIGHT + foot), dpi=_DPI)
-        canvas = FigureCanvasAgg(figure)
+        foot = _FOOT_HEIGHT + REMARK_HEIGHT * len(remarks(panels))
+        figure = new_figure(_HEAD_HEIGHT + rows * _PANEL_HEIGHT + foot)
         styles = _styles(splits_of(panels))
         _draw_frame(figure, panels, title, foot, styles)
         _draw_panels(figure, panels, metric, (rows, columns), styles)
-        out = io.BytesIO()
-        canvas.print_png(out, metadata={"Software": None, _DIGEST: digest})
-    return out.getvalue()
+        return png_of(figure, digest)
 
 
 # --- drawing --------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _own_settings() -> Iterator[None]:
-    """matplotlib's defaults in place of the user's, whose matplotlibrc would change the bytes."""
-    import matplotlib
-
-    defaults = {k: v for k, v in matplotlib.rcParamsDefault.items() if k != "backend"}
-    with matplotlib.rc_context(defaults):
-        yield
 
 
 def _draw_frame(
@@ -123,18 +102,16 @@ def _draw_frame(
 
     height = figure.get_figheight()
     figure.subplots_adjust(
-        left=0.75 / _WIDTH, right=1 - 0.15 / _WIDTH, wspace=0.08,
+        left=0.75 / WIDTH, right=1 - 0.15 / WIDTH, wspace=0.08,
         bottom=foot / height, top=1 - _HEAD_HEIGHT / height, hspace=0.45,
     )  # fmt: skip
-    left = 0.1 / _WIDTH
-    figure.text(left, 1 - 0.12 / height, _shortened(title, 90), size=11.5, weight="bold", va="top",
-                parse_math=False)  # fmt: skip
-    figure.text(left, 0.1 / height, "\n".join(remarks(panels)), size=8, color=_GREY, va="bottom")
+    draw_title(figure, title)
+    draw_remarks(figure, remarks(panels))
     words = curves.split_words(list(styles))
     handles = [Line2D([], [], color=color, linestyle=style, linewidth=1.6)
                for color, style in styles.values()]  # fmt: skip
     if any(panel.reported_epoch is not None for panel in panels):
-        handles.append(Line2D([], [], color=_GREY, linewidth=0.8))
+        handles.append(Line2D([], [], color=GREY, linewidth=0.8))
         words.append("reported epoch")
     legend = figure.legend(handles, ["-"] * len(handles), loc="upper left",
                            bbox_to_anchor=(0, 1 - 0.33 / height), ncols=max(1, len(handles)),
@@ -153,7 +130,7 @@ def _draw_panels(
     columns = shape[1]
     axes = figure.subplots(*shape, sharex=True, sharey=True, squeeze=False).ravel()
     for index, (panel, ax) in enumerate(zip(panels, axes, strict=False)):
-        _set_title(ax, _shortened(panel.title, 96 // columns), f"no. {index + 1}")
+        _set_title(ax, shortened(panel.title, 96 // columns), f"no. {index + 1}")
         _draw_panel(ax, panel, metric, styles)
         if index % columns == 0:
             ax.set_ylabel(metric, parse_math=False)
@@ -166,13 +143,10 @@ def _draw_panels(
 
 
 def _draw_panel(ax: Axes, panel: Panel, metric: str, styles: Mapping[str, tuple[str, Any]]) -> None:
-    ax.text(0, 1.03, seed_counts(panel), size=8, color=_GREY, transform=ax.transAxes)
-    ax.grid(color=_GRID, linewidth=0.7)
-    ax.set_axisbelow(True)
-    ax.spines[["top", "right"]].set_visible(False)
-    ax.tick_params(labelsize=8.5)
+    ax.text(0, 1.03, seed_counts(panel), size=8, color=GREY, transform=ax.transAxes)
+    plain_axes(ax)
     if panel.reported_epoch is not None:
-        ax.axvline(panel.reported_epoch, color=_GREY, linewidth=0.8, zorder=1.5)
+        ax.axvline(panel.reported_epoch, color=GREY, linewidth=0.8, zorder=1.5)
     lines = {split: series(panel.values[split]) for split in styles if split in panel.values}
     for split, line in lines.items():
         _draw_line(ax, line, *styles[split])
@@ -219,57 +193,9 @@ def _styles(splits: Sequence[str]) -> dict[str, tuple[str, Any]]:
     return {split: _STYLES.get(split) or extra[split] for split in splits}
 
 
-def _shortened(text: str, most: int) -> str:
-    """*text* without its middle where it is wider than *most*; Chinese characters count twice."""
-    if len(text) + sum(map(_is_wide, text)) <= most:
-        return text
-    most = most // 2 if any(map(_is_wide, text)) else most
-    return f"{text[: most - most // 3 - 1]}…{text[-(most // 3) :]}"
-
-
-def _is_wide(character: str) -> bool:
-    return unicodedata.east_asian_width(character) in "WF"
-
-
 def _set_title(ax: Axes, title: str, number: str) -> None:
     """Name a panel; a number stands for Chinese characters where no font for them is installed."""
-    fonts = ["DejaVu Sans"]
-    if any(map(_is_wide, title)):
-        from matplotlib.font_manager import fontManager
-
-        installed = {font.name for font in fontManager.ttflist}
-        found = [name for name in _CJK_FONTS if name in installed][:1]
-        fonts += found
-        if not found:
-            title = f"{number} {''.join(c for c in title if not _is_wide(c))}"
-    ax.set_title(title, size=9.5, loc="left", pad=15, parse_math=False, family=fonts)
-
-
-# --- has it been drawn before? --------------------------------------------------------------------
-
-
-def _source_digest(panels: Sequence[Panel], metric: str, title: str) -> str:
-    """A digest of all that decides the bytes: what is drawn, the code, and matplotlib."""
-    from importlib.metadata import version
-
-    what = [[asdict(panel) for panel in panels], metric, title, version("matplotlib")]
-    code = b"".join(Path(file).read_bytes() for file in (__file__, curves.__file__))
-    return hashlib.sha256(code + json.dumps(what, sort_keys=True).encode()).hexdigest()
-
-
-def _digest_in(path: Path) -> str | None:
-    """The digest in a PNG's text (PNG specification, "tEXt"); None where the file is not whole."""
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return None
-    place, digest = 8, None
-    while place + 12 <= len(data):
-        length, kind = struct.unpack(">I4s", data[place : place + 8])
-        key, _, text = data[place + 8 : place + 8 + length].partition(b"\0")
-        if kind == b"tEXt" and key == _DIGEST.encode():
-            digest = text.decode("latin-1")
-        place += 12 + length
-        if kind == b"IEND" and place == len(data):
-            return digest
-    return None
+    fonts = fonts_for(title)
+    ax.set_title(
+        readable(title, number), size=9.5, loc="left", pad=15, parse_math=False, family=fonts
+    )

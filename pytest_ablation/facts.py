@@ -7,11 +7,13 @@ weights, studies or stores.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
+from pytest_ablation.heat_maps import HeatMaps, checked_name
 from pytest_ablation.mode import Mode
 from pytest_ablation.plain import finite_float
-from pytest_ablation.record import EarlyStop, Limit
+from pytest_ablation.record import MODEL_METADATA, EarlyStop, Limit
 
 _LONGEST_NAME = 80  #: characters that fit into a table's first column
 
@@ -32,6 +34,7 @@ class Facts:
         self._references: dict[str, dict[str, float]] = {}
         self._early_stop: EarlyStop | None = None
         self._reported_epoch: int | None = None
+        self.told_heat_maps: dict[str, HeatMaps] = {}  #: by name, with their numbers
 
     def watch_limit(self, field: str, *, limit: float, observed: float) -> None:
         """Tell a threshold of the configuration and the value that was compared with it.
@@ -122,6 +125,30 @@ class Facts:
         }
         self._references.setdefault(name, {}).update(told)
 
+    def heat_maps(self, name: str, maps: HeatMaps) -> None:
+        """Keep *maps* with the run, for a figure of the report; told again, they are replaced.
+
+        ``run.heat_maps("attention", HeatMaps(values=..., panels=..., rows=..., ...))``. The report
+        draws those of one run per study, the best one by the validation metric that it selects by.
+
+        Parameters
+        ----------
+        name : str
+            1 to 40 lower-case letters, digits and dashes: part of the figure's file name.
+        maps : HeatMaps
+
+        Raises
+        ------
+        TypeError, ValueError
+            Something else than HeatMaps, or a name that does not fit.
+        """
+        if not isinstance(maps, HeatMaps):
+            raise TypeError(
+                f"run.heat_maps({name!r:.50}, ...) expects HeatMaps (of pytest_ablation.heat_maps),"
+                f" found {type(maps).__name__}"
+            )
+        self.told_heat_maps[checked_name(name)] = maps
+
     def note(self, topic: str, text: str) -> None:
         """A fact about this run that a reader of the report should see, such as the data used."""
         self._notes[topic] = str(text)
@@ -134,4 +161,27 @@ class Facts:
             "references": {name: dict(told) for name, told in self._references.items()},
             "early_stop": self._early_stop,
             "reported_epoch": self._reported_epoch,
+            "heat_maps": {name: maps.texts for name, maps in self.told_heat_maps.items()},
         }
+
+
+def checked_about(about: Mapping[str, str]) -> dict[str, str]:
+    """The texts that are to be kept in a model's metadata, beside those of MODEL_METADATA.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A name or a value is no text, or the name is one of MODEL_METADATA.
+    """
+    for name, text in about.items():
+        if not isinstance(name, str) or not isinstance(text, str):
+            raise TypeError(
+                f"what is kept about a model is text (use json.dumps for other values), found "
+                f"{type(text).__name__} for {name!r:.50}"
+            )
+        if name in MODEL_METADATA:
+            raise ValueError(
+                f"{name!r} is written by the harness: call what is kept about a model otherwise "
+                f"than {', '.join(MODEL_METADATA)}"
+            )
+    return dict(about)

@@ -1,14 +1,16 @@
 """The figures of a session's studies: results go in, image files and words for the report come out.
 
-It decides what is drawn; curves.py has the numbers and drawing.py the picture.
+It decides what is drawn and in which order; other modules have the numbers and draw the pictures.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
+from pytest_ablation.cost_drawing import draw_cost
 from pytest_ablation.curves import (
     Panel,
     drawn_metric,
@@ -18,64 +20,96 @@ from pytest_ablation.curves import (
     splits_of,
 )
 from pytest_ablation.drawing import write_curves
+from pytest_ablation.forest_drawing import draw_changes
+from pytest_ablation.grid_drawing import draw_grid
+from pytest_ablation.heat_map_figures import draw_heat_maps
+from pytest_ablation.images import Picture
 from pytest_ablation.results import RowResult, StudyResult
 from pytest_ablation.statistics import mean
 
+if TYPE_CHECKING:
+    from pytest_ablation.heat_maps import HeatMaps
 
-@dataclass(frozen=True)
-class Curves:
-    """A study's curves as the report shows them.
-
-    Attributes
-    ----------
-    file : where the image lies, relative to the report
-    alt : what it shows, for those who cannot see it
-    caption : how its lines and bands are to be read
-    """
-
-    file: str
-    alt: str
-    caption: str
+LoadHeatMaps = Callable[[str], Mapping[str, "HeatMaps"]]
 
 
 @dataclass(frozen=True)
 class Figures:
-    """The figures of a session by study, and why others could not be drawn."""
+    """The figures of a session by study, in the report's order, and why others were not drawn."""
 
-    curves: Mapping[str, Curves] = field(default_factory=dict)
+    pictures: Mapping[str, Sequence[Picture]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
 
-def draw_studies(results: Sequence[StudyResult], folder: Path) -> Figures:
-    """Draw the curves of all studies into ``folder/figures``; figures of other studies stay.
+class _Kind(NamedTuple):
+    """One kind of figure: what it is called, where its numbers are, and who draws it."""
+
+    name: str
+    numbers: str
+    draw: Callable[[StudyResult, Path], Sequence[Picture]]
+
+
+def draw_studies(
+    results: Sequence[StudyResult], folder: Path, heat_maps: LoadHeatMaps | None = None
+) -> Figures:
+    """Draw all studies into ``folder/figures``; figures of other studies stay.
 
     A figure that cannot be drawn or written becomes a warning: a report must not be lost for it.
+
+    Parameters
+    ----------
+    results : sequence of StudyResult
+    folder : Path
+        ``reports/<mode>``
+    heat_maps : callable, optional
+        A run's key to its heat maps by name, as ``Store.heat_maps``; without it none are drawn.
     """
-    curves, problems = {}, []
+    pictures: dict[str, list[Picture]] = {}
+    problems = []
     for study in results:
-        try:
-            drawn = draw_study(study, folder)
-        except Exception as error:  # matplotlib and its fonts fail in more ways than can be listed
-            problems.append(
-                f"the curves of {study.plan.name} could not be drawn ({type(error).__name__}: "
-                f"{error}); their numbers are in history.csv"
+        for kind in _kinds(heat_maps):
+            try:
+                drawn = kind.draw(study, folder)
+            except Exception as error:  # matplotlib and fonts fail in more ways than can be listed
+                problems.append(
+                    f"{kind.name} of {study.plan.name} could not be drawn "
+                    f"({type(error).__name__}: {error}); {kind.numbers}"
+                )
+            else:
+                if drawn:
+                    pictures.setdefault(study.plan.name, []).extend(drawn)
+    return Figures(pictures, tuple(problems))
+
+
+def _kinds(heat_maps: LoadHeatMaps | None) -> list[_Kind]:
+    """All kinds, in the order of the report."""
+    kinds = [
+        _Kind("the changes", "their numbers are in summary.csv", draw_changes),
+        _Kind("the grid", "its numbers are in runs.csv", draw_grid),
+        _Kind("the costs", "their numbers are in runs.csv", draw_cost),
+        _Kind("the curves", "their numbers are in history.csv", draw_curves),
+    ]
+    if heat_maps is not None:
+        kinds.append(
+            _Kind(
+                "the heat maps",
+                "their numbers are kept with the run",
+                lambda study, folder: draw_heat_maps(study, heat_maps, folder),
             )
-        else:
-            if drawn is not None:
-                curves[study.plan.name] = drawn
-    return Figures(curves, tuple(problems))
+        )
+    return kinds
 
 
-def draw_study(study: StudyResult, folder: Path) -> Curves | None:
+def draw_curves(study: StudyResult, folder: Path) -> list[Picture]:
     """Draw a study's leading metric into ``folder/figures/<study>-curves.png``.
 
-    Rows that are the same model are drawn once. Returns None where nothing was logged that could
-    be drawn.
+    Rows that are the same model are drawn once. Returns [] where nothing was logged that could be
+    drawn.
     """
     plan = study.plan
     metric = drawn_metric(plan.leading, _logged_names(study))
     if metric is None:
-        return None
+        return []
     panels = study_panels(study, metric)
     file = f"figures/{plan.name}-curves.png"
     title = f"{metric} against epoch"
@@ -83,11 +117,14 @@ def draw_study(study: StudyResult, folder: Path) -> Curves | None:
     splits = ", ".join(split_words(splits_of(panels)))
     names = ", ".join(panel.title for panel in panels)
     explained = "; ".join([title, *remarks(panels)])
-    return Curves(
-        file=file,
-        alt=f"{title} ({splits}) of {names}",
-        caption=f"{explained}. The numbers are in history.csv.",
-    )
+    return [
+        Picture(
+            heading="Curves",
+            file=file,
+            alt=f"{title} ({splits}) of {names}",
+            caption=f"{explained}. The numbers are in history.csv.",
+        )
+    ]
 
 
 def study_panels(study: StudyResult, metric: str) -> list[Panel]:

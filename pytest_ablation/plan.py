@@ -51,8 +51,9 @@ class StudyPlan:
 
     ``leading`` is the metric that reports are ordered by and conclusions are about, ``also`` are
     those beside it in the main table; ``sensitivity`` is the field that probes vary, "" for none;
-    ``select`` is the metric that models are chosen by, "" for none; ``grid`` are the cells where
-    the study is a grid; ``error`` says why the study cannot run at all, where that is so.
+    ``select`` is the metric that models are chosen by, "" for none; ``cost_figure`` asks for a
+    figure of the leading metric against cost; ``grid`` are the cells where the study is a grid;
+    ``error`` says why the study cannot run at all, where that is so.
 
     Where the baseline is a grid's best cell, ``candidates`` maps the grid's cells to the keys of
     their runs by seed, and ``choice`` is the cell that was chosen; until it is known, the rows have
@@ -74,6 +75,7 @@ class StudyPlan:
     sensitivity: str = ""
     error: str = ""
     select: str = ""
+    cost_figure: bool = False
     grid: Grid | None = None
     candidates: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     choice: Choice | None = None

@@ -14,6 +14,7 @@ from typing import Any
 
 from pytest_ablation.configuration import did_you_mean, plain_values
 from pytest_ablation.errors import StudyError
+from pytest_ablation.grid_results import grid_result
 from pytest_ablation.grids import choose
 from pytest_ablation.keys import run_key
 from pytest_ablation.mode import Mode
@@ -22,6 +23,7 @@ from pytest_ablation.plan import Plan, RowPlan, RunSpec, StudyPlan
 from pytest_ablation.probes import TIMES
 from pytest_ablation.record import Record
 from pytest_ablation.resolution import Rows
+from pytest_ablation.results import study_result
 from pytest_ablation.study import CaseSpec, Study
 from pytest_ablation.training_code import TrainingCode, training_code
 
@@ -85,19 +87,23 @@ class Planner:
     ) -> tuple[StudyPlan, dict[str, RunSpec]]:
         """An open plan with the rows that follow from the grid's best cell, and their runs.
 
-        The best cell has the highest mean of the grid's ``select`` metric over the seeds; cells of
-        which a run diverged are none. Where a run of the grid has no record, the best cell is not
-        known, and the plan says so as its error.
+        The best cell is the one that the grid's own report has first: of the highest mean of its
+        ``select`` metric over the seeds, cells of which a run diverged left out. Where a run of the
+        grid has no record, the best cell is not known, and the plan says so as its error.
 
         Parameters
         ----------
         records, failures : key to record, key to the reason why there is none
         """
         grid = study.best_cell(plan.mode).study
-        try:
-            values = _validated(grid, plan.candidates, records, failures)
-        except StudyError as error:
-            text = f"the best cell of {grid.name} cannot be chosen: {error}"
+        grid_plan = self._plan_study(grid, plan.mode, set(grid.rows), _Specs())
+        found = study_result(grid_plan, records, failures)
+        unknown = [f"{row.name}, seed {run.seed}: {run.message}" for row in found.rows
+                   for run in row.runs if run.status in ("missing", "failed")]  # fmt: skip
+        values = {cell.name: cell.values for cell in grid_result(found).ranked}
+        if unknown or not values:
+            why = unknown[0] if unknown else "of every cell a run diverged"
+            text = f"the best cell of {grid.name} cannot be chosen: {why}"
             return dataclasses.replace(plan, error=text), {}
         choice = choose(grid.name, grid.design, grid.select, values)
         specs = _Specs()
@@ -151,6 +157,7 @@ class Planner:
             sensitivity=study.sensitivity or "",
             error=error,
             select=study.select,
+            cost_figure=study.cost_figure,
             grid=study.design,
             candidates=candidates,
         )
@@ -229,38 +236,6 @@ def _check_metric(metric: str, studies: Iterable[Study]) -> None:
         raise StudyError(
             f"{METRIC_OPTION}={metric}: no selected study reports it{did_you_mean(metric, known)}"
         )
-
-
-def _validated(
-    grid: Study,
-    candidates: Mapping[str, Mapping[int, str]],
-    records: Mapping[str, Record],
-    failures: Mapping[str, str],
-) -> dict[str, dict[int, float]]:
-    """Cell to seed to what the cells are chosen by.
-
-    Raises
-    ------
-    StudyError
-        A run without a record, or no cell whose runs all ended well.
-    """
-    values = {}
-    for cell, keys in candidates.items():
-        for seed, key in keys.items():
-            if key not in records:
-                raise StudyError(
-                    f"{cell}, seed {seed}: {failures.get(key, 'it was never trained')}"
-                )
-        found = {seed: records[key] for seed, key in keys.items()}
-        if not all(record.ok for record in found.values()):
-            continue
-        for record in found.values():
-            if grid.select not in record.metrics:
-                raise StudyError(f"{cell}: its runs returned no metric {grid.select!r}")
-        values[cell] = {seed: record.metrics[grid.select] for seed, record in found.items()}
-    if not values:
-        raise StudyError("of every cell a run diverged")
-    return values
 
 
 def _add_specs(

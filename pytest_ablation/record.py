@@ -11,9 +11,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
+from pytest_ablation.heat_maps import HeatMapTexts
+
 SCHEMA_VERSION = 2
 #: Older records stay readable: what they do not hold has its default.
 READABLE_SCHEMAS = (1, 2)
+
+#: What the metadata of a kept model say in every case; a run may add its own beside them.
+MODEL_METADATA = ("config", "seed", "key", "train")
 
 #: What must agree between a variant and its baseline, seed by seed, for a fair comparison.
 FAIRNESS = ("train_data", "evaluation_data", "batch_order", "steps", "device")
@@ -137,6 +142,7 @@ class Record:
         told no epoch, or epochs did not go 1, 2, 3 ...
     reported_epoch : the epoch whose weights ``metrics`` belong to, where that was told
     session : the session that trained it; a record of another session counts as reused
+    heat_maps : the words of the heat maps that the run told, by name; the store has the numbers
     """
 
     key: str
@@ -162,6 +168,7 @@ class Record:
     early_stop: EarlyStop | None = None
     epoch_orders: tuple[str, ...] = ()
     reported_epoch: int | None = None
+    heat_maps: Mapping[str, HeatMapTexts] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
@@ -171,6 +178,8 @@ class Record:
         """Everything but the history (which has a file of its own) as JSON-ready values."""
         content = asdict(self)
         del content["history"]
+        if not self.heat_maps:  # few runs tell any: the records of the others stay as they were
+            del content["heat_maps"]
         content["cost"]["epoch_seconds"] = list(self.cost.epoch_seconds)
         content["epoch_orders"] = list(self.epoch_orders)
         content["limits"] = {name: _to_json(limit) for name, limit in self.limits.items()}
@@ -198,6 +207,8 @@ class Record:
         limits = values["limits"].items()
         values["limits"] = {name: _from_json(Limit, limit) for name, limit in limits}
         values["epoch_orders"] = tuple(values.get("epoch_orders", ()))
+        maps = values.get("heat_maps", {}).items()
+        values["heat_maps"] = {name: HeatMapTexts.from_json(told) for name, told in maps}
         for name, kind in _TOLD.items():
             if values.get(name) is not None:
                 values[name] = _from_json(kind, values[name])

@@ -1,7 +1,7 @@
 """The report that people read: study results in, Markdown text out.
 
-Warnings stand first, then one table per study ordered by delta, then what follows from it in
-words. Sentences are made from the numbers; nothing here trains or knows pytest.
+Warnings stand first, then a section per study with its table, pictures, costs and health, then
+what follows from all of them in words. Nothing here trains or knows pytest.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from pytest_ablation.conclusions import conclusions
+from pytest_ablation.conclusions import closing
 from pytest_ablation.costs import costs
-from pytest_ablation.figures import Curves
+from pytest_ablation.images import Picture
 from pytest_ablation.report_contributions import contributions
+from pytest_ablation.report_grid import choice_note, grid_note, grid_table
 from pytest_ablation.report_health import health
 from pytest_ablation.report_tables import (
     hidden_metrics,
@@ -33,14 +34,15 @@ class SessionFacts:
     trained: int
     reused: int
     warnings: tuple[str, ...]
-    figures: Mapping[str, Curves] = field(default_factory=dict)
+    figures: Mapping[str, Sequence[Picture]] = field(default_factory=dict)
 
 
 def markdown(results: Sequence[StudyResult], facts: SessionFacts) -> str:
     """The text of ``report.md`` for the studies of one mode."""
     parts = [_headline(results, facts), *_warnings(results, facts)]
     for study in results:
-        parts += _study_section(study, facts.figures.get(study.plan.name))
+        parts += _study_section(study, facts.figures.get(study.plan.name, ()))
+    parts += closing(results)
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -82,36 +84,34 @@ def _warnings(results: Sequence[StudyResult], facts: SessionFacts) -> list[str]:
     return ["## Warnings", "\n".join(lines)] if lines else []
 
 
-def _study_section(study: StudyResult, curves: Curves | None) -> list[str]:
+def _study_section(study: StudyResult, pictures: Sequence[Picture]) -> list[str]:
     plan = study.plan
     parts = [f"## {plan.name} ({plan.mode})", escape(plan.description)]
-    parts += [_notes(study), reference_warning(study), _table_note(study), main_table(study)]
+    parts += [_notes(study), reference_warning(study)]
+    is_grid = plan.grid is not None
+    parts += grid_table(study) if is_grid else [_table_note(study), main_table(study)]
     parts.append(_footnotes(study))
-    sentences = conclusions(study)
-    if sentences:
-        parts += ["### Conclusions", bullets(sentences)]
     parts += contributions(study)
     parts += metric_tables(study)
-    parts += _curves(curves)
+    parts += [part for picture in pictures for part in _picture(picture)]
     return [*parts, *costs(study), *health(study)]
 
 
-def _curves(curves: Curves | None) -> list[str]:
-    if curves is None:
-        return []
-    return ["### Curves", f"![{escape(curves.alt)}]({curves.file})", escape(curves.caption)]
+def _picture(picture: Picture) -> list[str]:
+    image = f"![{escape(picture.alt)}]({picture.file})"
+    return [f"### {escape(picture.heading)}", image, escape(picture.caption)]
 
 
 def _notes(study: StudyResult) -> str:
-    """What the training functions noted (data, encoder ...), each distinct text once."""
+    """Which cell the baseline is, and what training functions noted, each distinct text once."""
     notes: dict[str, dict[str, None]] = {}
     for row in study.rows:
         for run in row.runs:
             for topic, text in (run.record.notes if run.record is not None else {}).items():
                 notes.setdefault(topic, {})[text] = None
-    return bullets(
-        [f"{escape(topic)}: {escape(text)}" for topic, texts in notes.items() for text in texts]
-    )
+    lines = [f"{escape(topic)}: {escape(text)}" for topic, of in notes.items() for text in of]
+    choice = choice_note(study)
+    return bullets([*([choice] if choice else []), *lines])
 
 
 def _table_note(study: StudyResult) -> str:
@@ -120,15 +120,16 @@ def _table_note(study: StudyResult) -> str:
 
 
 def _footnotes(study: StudyResult) -> str:
+    is_grid = study.plan.grid is not None
     lines = [
         f"{code(row.name)}: {escape(row.plan.description)}"
         for row in study.rows
-        if row.plan.description
+        if row.plan.description and not is_grid  # the table says what a cell is
     ]
     if study.plan.not_selected:
         lines.append(f"Not selected in this session: {code_list(study.plan.not_selected)}")
-    lines.append(
+    deltas = (
         "Deltas are variant minus baseline, paired by seed; intervals are Student's t over the "
         "seeds, not adjusted for the number of variants."
     )
-    return bullets(lines)
+    return bullets([*lines, grid_note(study) if is_grid else deltas])

@@ -9,14 +9,23 @@ import os
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pytest_ablation.errors import AblationError
 from pytest_ablation.report import SessionFacts, markdown
 from pytest_ablation.results import StudyResult
 
+if TYPE_CHECKING:
+    from pytest_ablation.figures import LoadHeatMaps
+
 
 def write_reports(
-    folder: Path, results: Sequence[StudyResult], *, session: str, warnings: Sequence[str]
+    folder: Path,
+    results: Sequence[StudyResult],
+    *,
+    session: str,
+    warnings: Sequence[str],
+    heat_maps: LoadHeatMaps | None = None,
 ) -> None:
     """Write the report of the studies of one mode.
 
@@ -25,6 +34,7 @@ def write_reports(
     folder : ``reports/<mode>``
     session : whose runs count as trained now, the others as reused
     warnings : sentences for the head of the report
+    heat_maps : a run's key to its heat maps by name; without it none are drawn
 
     Raises
     ------
@@ -38,7 +48,7 @@ def write_reports(
     _replace(folder / "runs.csv", to_csv(runs_table(results, session)))
     _replace(folder / "summary.csv", to_csv(summary_table(results)))
     _replace(folder / "history.csv", to_csv(history_table(results)))
-    figures = draw_studies(results, folder)
+    figures = draw_studies(results, folder, heat_maps)
     records = [run.record for s in results for run in s.runs.values() if run.record]
     is_new = {record.key: record.session == session for record in records}
     facts = SessionFacts(
@@ -47,7 +57,7 @@ def write_reports(
         trained=sum(is_new.values()),
         reused=len(is_new) - sum(is_new.values()),
         warnings=(*warnings, *figures.warnings),
-        figures=figures.curves,
+        figures=figures.pictures,
     )
     text = markdown(results, facts)
     _replace(folder / "report.md", text)

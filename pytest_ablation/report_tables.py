@@ -43,6 +43,8 @@ def main_table(study: StudyResult) -> str:
 def hidden_metrics(study: StudyResult) -> str:
     """Where to find the metrics that no table of the report shows; "" where there are none."""
     shown = {study.plan.leading, *study.plan.also}
+    if study.plan.grid is not None:
+        shown.add(study.plan.select)
     shown.update(name for defined in study.plan.tables for name in defined.metrics)
     hidden = [name for name in study.plan.metrics if name not in shown]
     return f"{count(len(hidden), 'more metric')} in `summary.csv`." if hidden else ""
@@ -155,7 +157,7 @@ def _cells(row: RowResult, leading: str, others: Sequence[str]) -> list[str]:
     result = row.metrics[leading]
     delta = result.delta
     cells = [code(row.name), code(row.plan.baseline) if row.plan.baseline else "(baseline)"]
-    cells += [str(result.n_seeds), _with_spread(result.mean, result.std)]
+    cells += [str(result.n_seeds), with_spread(result.mean, result.std)]
     if delta is None:
         cells += ["", "", "", ""]
     else:
@@ -182,7 +184,8 @@ def _outcome(row: RowResult, leading: str) -> str:
     return " ".join(filter(None, [text, f"(same model as `{row.same_as}`)" if row.same_as else ""]))
 
 
-def _with_spread(mean: float | None, std: float | None) -> str:
+def with_spread(mean: float | None, std: float | None) -> str:
+    """A mean over seeds and its standard deviation, as far as there are any."""
     if mean is None:
         return ""
     return f"{mean:.4f}" if std is None else f"{mean:.4f} ± {std:.4f}"

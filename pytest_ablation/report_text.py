@@ -5,8 +5,13 @@ Values go in, text comes out. Knows nothing of studies or results.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_ablation.statistics import Delta
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$])")
 
@@ -32,6 +37,13 @@ def code(name: str) -> str:
 def code_list(names: Sequence[str]) -> str:
     """``code`` of each, with commas between."""
     return ", ".join(map(code, names))
+
+
+def short_list(names: Sequence[str], most: int = 8) -> str:
+    """``code_list`` of the first names, and how many more there are."""
+    if len(names) <= most + 1:
+        return code_list(names)
+    return f"{code_list(names[:most])} and {len(names) - most} more"
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], align: str = "") -> str:
@@ -60,8 +72,23 @@ def points(fraction: float) -> str:
 
 
 def interval(low: float, high: float) -> str:
-    """``interval +1.0 to +5.2``, in points."""
-    return f"interval {points(low)} to {points(high)}"
+    """``interval +1.0 to +5.2``, in points; an end near 0 still shows on which side of it it is."""
+    return f"interval {_end(low)} to {_end(high)}"
+
+
+def _end(fraction: float) -> str:
+    text = points(fraction)
+    is_near = float(text) == 0 and abs(fraction) > 1e-6
+    return f"{100 * fraction:+.1g}" if is_near else text
+
+
+def evidence(delta: Delta) -> str:
+    """What a difference rests on: its interval and its seeds, or why there is no interval."""
+    if not math.isfinite(delta.low):
+        return f"{count(delta.n_seeds, 'seed')}, no interval"
+    if delta.p_value is None:
+        return f"the same at all {delta.n_seeds} seeds, no interval"
+    return f"{interval(delta.low, delta.high)}, {delta.n_seeds} seeds"
 
 
 def span(values: Sequence[float], form: str = "g") -> str:

@@ -19,7 +19,7 @@ from typing import Any
 from pytest_ablation import machine
 from pytest_ablation.digests import RunningDigest, as_array, digest
 from pytest_ablation.errors import AblationError, Diverged
-from pytest_ablation.facts import Facts
+from pytest_ablation.facts import Facts, checked_about
 from pytest_ablation.mode import Mode
 from pytest_ablation.plain import finite_float, plain_float
 from pytest_ablation.record import Cost, HistoryRow, Record
@@ -74,6 +74,7 @@ class Run(Facts):
         self.parameters: int | None = None  #: number of parameters, set by the training function
         self.predictions: dict[str, Any] = {}  #: numpy arrays kept by save_predictions
         self.weights: dict[str, Any] | None = None  #: numpy arrays, where save_weights keeps them
+        self.about: dict[str, str] = {}  #: texts that are kept with the weights
         self.history: list[HistoryRow] = []
         self._requested_device = device
         self._device_index = device_index
@@ -216,17 +217,24 @@ class Run(Facts):
 
     # --- what came out ----------------------------------------------------------------------
 
-    def save_weights(self, state: Mapping[str, Any]) -> None:
+    def save_weights(
+        self, state: Mapping[str, Any], about: Mapping[str, str] | None = None
+    ) -> None:
         """Record the digest of the final weights, such as ``model.state_dict()``.
 
         With ``--ablation-save-models`` the arrays are kept too, as they are now; torch types that
-        NumPy does not have (bfloat16) are kept as float32, which holds them exactly.
+        NumPy does not have (bfloat16) are kept as float32, which holds them exactly. The texts of
+        *about* (a vocabulary as JSON, say) stand in the file's metadata and not in the digest.
 
         Raises
         ------
         TypeError
-            The arrays are to be kept, and one is of a type that safetensors files cannot hold.
+            The arrays are to be kept, and one is of a type that safetensors files cannot hold; or
+            something of *about* is no text.
+        ValueError
+            A name of *about* is one that the harness writes (config, seed, key, train).
         """
+        self.about = checked_about(about or {})
         arrays = {name: as_array(tensor) for name, tensor in state.items()}
         self._weights_digest = digest(arrays)
         if self._keep_weights:

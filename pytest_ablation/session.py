@@ -289,7 +289,13 @@ class AblationSession:
             folder = self.options.report_dir / mode
             results = [result for result in finished.results if result.plan.mode == mode]
             try:
-                write_reports(folder, results, session=self.uid, warnings=warned)
+                write_reports(
+                    folder,
+                    results,
+                    session=self.uid,
+                    warnings=warned,
+                    heat_maps=self.store.heat_maps,
+                )
                 finished.files.append(folder)
             except OSError as error:
                 finished.errors.append(

@@ -96,6 +96,24 @@ def paired_delta(
     )
 
 
+def seeds_to_detect(delta: Delta, size: float, *, most: int) -> int | None:
+    """How many seeds, more than there are, would find a true change of *size* four times in five.
+
+    Estimated from the spread of the differences that there are, which few seeds tell roughly.
+
+    Parameters
+    ----------
+    delta : of two seeds or more that differ
+    size : above 0, a fraction
+    most : None is returned where more would be needed
+    """
+    deviation = standard_deviation(list(delta.by_seed.values()))
+    for count in range(delta.n_seeds + 1, most + 1):
+        if _smallest_detectable(deviation / math.sqrt(count), count - 1) <= size:
+            return count
+    return None
+
+
 def verdict(low: float, high: float, margin: float) -> str:
     """What an interval says: a direction where it excludes 0, else whether it is narrow enough."""
     if high < 0:

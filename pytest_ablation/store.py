@@ -20,9 +20,18 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pytest_ablation.errors import AblationError
-from pytest_ablation.record import READABLE_SCHEMAS, SCHEMA_VERSION, HistoryRow, Record
+from pytest_ablation.heat_maps import HeatMaps
+from pytest_ablation.record import (
+    MODEL_METADATA,
+    READABLE_SCHEMAS,
+    SCHEMA_VERSION,
+    HistoryRow,
+    Record,
+)
 
 MODEL_FILE = "model.safetensors"
+HEAT_MAPS_FILE = "heat_maps.npz"
+_ONLY_WHEN_USED = frozenset({MODEL_FILE, HEAT_MAPS_FILE})  # not read with every record
 _HISTORY_COLUMNS = list(HistoryRow._fields)
 
 
@@ -36,8 +45,9 @@ class Store:
     Parameters
     ----------
     root : Path
-        ``runs/<key>/`` holds ``record.json``, ``history.csv``, ``predictions.npz`` and, where it
-        was asked for, ``model.safetensors``; ``cache/`` is for training functions; ``sessions/``
+        ``runs/<key>/`` holds ``record.json``, ``history.csv``, ``predictions.npz``, where the run
+        told heat maps their numbers in ``heat_maps.npz`` and, where it was asked for,
+        ``model.safetensors``; ``cache/`` is for training functions; ``sessions/``
         holds what running sessions write.
     """
 
@@ -64,13 +74,17 @@ class Store:
         ----------
         key : str
         check_model : bool
-            Whether to read the model too, which may be large, and not only look at its size.
+            Whether to read the model and heat maps too, and not only look at their sizes.
 
         Raises
         ------
         DamagedRecord
             It is there, but truncated, changed by hand, or written by another version.
         """
+        return self._read(key, unread=frozenset() if check_model else _ONLY_WHEN_USED)
+
+    def _read(self, key: str, unread: frozenset[str]) -> Record | None:
+        """The record of *key*; of the files that are *unread*, only the size is looked at."""
         folder = self.runs / key
         try:
             text = (folder / "record.json").read_text(encoding="utf-8")
@@ -80,14 +94,14 @@ class Store:
             return None
         except (OSError, UnicodeDecodeError) as error:
             raise DamagedRecord(f"{folder}/record.json cannot be read: {error}") from error
-        return _parse(folder, key, text, check_model)
+        return _parse(folder, key, text, unread)
 
     def model_path(self, key: str) -> Path | None:
         """The model that was kept with the run *key*, read and checked; None where there is none.
 
         A file of safetensors: the arrays that the run gave to ``save_weights``, and in its metadata
         ``config`` (the resolved configuration as JSON), ``seed``, ``key`` and ``train`` (module and
-        name of the training function).
+        name of the training function), and what the run said ``about`` the weights.
 
         Raises
         ------
@@ -95,6 +109,26 @@ class Store:
         """
         record = self.read(key, check_model=True)
         return self.runs / key / MODEL_FILE if record is not None and self.has_model(key) else None
+
+    def heat_maps(self, key: str) -> dict[str, HeatMaps]:
+        """The heat maps that the run *key* told, by name; {} where there are none, or no record.
+
+        Raises
+        ------
+        DamagedRecord
+        """
+        record = self._read(key, unread=frozenset({MODEL_FILE}))
+        if record is None or not record.heat_maps:
+            return {}
+        import numpy as np
+
+        path = self.runs / key / HEAT_MAPS_FILE
+        try:
+            with np.load(path, allow_pickle=False) as kept:
+                told = record.heat_maps.items()
+                return {name: HeatMaps.of(texts, kept[_in_npz(name)]) for name, texts in told}
+        except (OSError, KeyError, ValueError) as error:
+            raise DamagedRecord(f"{path} is not what its record says: {error}") from error
 
     def has_model(self, key: str) -> bool:
         """Whether a model was kept with the run *key*."""
@@ -123,6 +157,9 @@ class Store:
         predictions: Mapping[str, Any] | None = None,
         weights: Mapping[str, Any] | None = None,
         train: str = "",
+        *,
+        about: Mapping[str, str] | None = None,
+        heat_maps: Mapping[str, HeatMaps] | None = None,
     ) -> None:
         """Keep *record*; a record of the same key that was there is replaced (kept if damaged).
 
@@ -132,13 +169,17 @@ class Store:
         predictions : name to array of numbers, one per example
         weights : name to array; None keeps no model
         train : module and name of the training function, for the model's metadata
+        about : name to text, for the model's metadata
+        heat_maps : name to the maps whose words *record* carries
         """
         files = {
             "history.csv": _history_csv(record).encode(),
             "predictions.npz": _npz(predictions or {}),
         }
         if weights is not None:
-            files[MODEL_FILE] = _safetensors(weights, record, train)
+            files[MODEL_FILE] = _safetensors(weights, record, train, about or {})
+        if heat_maps:
+            files[HEAT_MAPS_FILE] = _npz({_in_npz(n): maps.values for n, maps in heat_maps.items()})
         content = {
             "schema": SCHEMA_VERSION,
             "record": record.to_json(),
@@ -183,7 +224,7 @@ class Store:
         os.rename(self.runs / key, self.root / "damaged" / f"{key}-{uuid.uuid4().hex[:8]}")
 
 
-def _parse(folder: Path, key: str, text: str, check_model: bool) -> Record:
+def _parse(folder: Path, key: str, text: str, unread: frozenset[str]) -> Record:
     try:
         content = json.loads(text)
         schema = content["schema"]
@@ -199,11 +240,9 @@ def _parse(folder: Path, key: str, text: str, check_model: bool) -> Record:
         raise DamagedRecord(f"{folder}/record.json was changed after it was written")
     try:
         has_model = (folder / MODEL_FILE).exists()  # who needed the room may have removed it
-        unread = set() if check_model and has_model else {MODEL_FILE}  # it is large
-        data = {name: (folder / name).read_bytes() for name in set(content["files"]) - unread}
-        for name, expected in content["files"].items():
-            if name == MODEL_FILE and not has_model:
-                continue
+        files = {n: c for n, c in content["files"].items() if n != MODEL_FILE or has_model}
+        data = {name: (folder / name).read_bytes() for name in files.keys() - unread}
+        for name, expected in files.items():
             if name in data:
                 same = _checksum(data[name]) == expected
             else:
@@ -242,6 +281,10 @@ def _parse_history(data: bytes) -> tuple[HistoryRow, ...]:
     return tuple(HistoryRow(int(e), split, metric, float(v)) for e, split, metric, v in rows)
 
 
+def _in_npz(name: str) -> str:
+    return f"maps-{name}"  # "file" alone is a parameter of numpy.savez
+
+
 def _npz(arrays: Mapping[str, Any]) -> bytes:
     import numpy as np
 
@@ -250,16 +293,14 @@ def _npz(arrays: Mapping[str, Any]) -> bytes:
     return out.getvalue()
 
 
-def _safetensors(weights: Mapping[str, Any], record: Record, train: str) -> bytes:
+def _safetensors(
+    weights: Mapping[str, Any], record: Record, train: str, about: Mapping[str, str]
+) -> bytes:
     from safetensors.numpy import save
 
-    metadata = {
-        "config": json.dumps(record.config, sort_keys=True),
-        "seed": str(record.seed),
-        "key": record.key,
-        "train": train,
-    }
-    return save(dict(weights), metadata)
+    config = json.dumps(record.config, sort_keys=True)
+    own = dict(zip(MODEL_METADATA, (config, str(record.seed), record.key, train), strict=True))
+    return save(dict(weights), {**about, **own})
 
 
 def _write_durably(path: Path, data: bytes) -> None:

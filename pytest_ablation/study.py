@@ -92,6 +92,8 @@ class Study:
     select : str
         The metric of validation data that models are chosen by: a grid's best cell, and the run
         whose heat maps the report shows. "" chooses none.
+    cost_figure : bool
+        Whether the report shows a figure of the leading metric against the seconds of training.
 
     Raises
     ------
@@ -128,6 +130,7 @@ class Study:
         factors: Sequence[str] = (),
         sensitivity: str | None = None,
         select: str = "",
+        cost_figure: bool = False,
     ) -> None:
         self.name = checked_name("study", name)
         self.train = train
@@ -141,6 +144,7 @@ class Study:
         self.also = None if also is None else tuple(also)
         self.tables = (tables,) if isinstance(tables, MetricTable) else tuple(tables)
         self.select = select
+        self.cost_figure = cost_figure
         self.design: Grid | None = (
             None  #: the cells, where the study is one; see :meth:`Study.grid`
         )

@@ -8,17 +8,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_ablation.grid_results import grid_result
 from pytest_ablation.report import problems
 from pytest_ablation.results import RowResult, StudyResult, by_delta
+from pytest_ablation.statistics import Delta
 
 if TYPE_CHECKING:
     from pytest_ablation.session import Finished
 
 _NAME_WIDTH = 24
+_LEADING_WIDTH = 8  # of a metric's name above its column
 
 
 def study_lines(study: StudyResult) -> list[str]:
-    """A study's table as lines: the leading metric, deltas with intervals, verdicts."""
+    """A study's table as lines: the leading metric, deltas with intervals, verdicts.
+
+    Of a grid the cells, the best first, and how far the others are behind it.
+    """
+    if study.plan.grid is not None:
+        return _grid_lines(study)
     metric = study.plan.leading
     name = _wrapped(f"{study.plan.name} ({study.plan.mode}), {metric}")
     header = f"  {'variant':{_NAME_WIDTH}} {'mean':>6}  {'delta':>7}  {'95 % interval':16}  verdict"
@@ -30,6 +38,39 @@ def study_lines(study: StudyResult) -> list[str]:
         for line in _wrapped(f"  {row.name} is the same model as {row.same_as}")
     ]
     return [*name, header, *(_row_line(row, metric) for row in rows), *same]
+
+
+def _grid_lines(study: StudyResult) -> list[str]:
+    """The cells in the order of the report, with the leading metric beside what they are chosen by.
+
+    Cells without all their results come last.
+    """
+    plan, result = study.plan, grid_result(study)
+    title = f"{plan.name} ({plan.mode}), best by {result.metric}"
+    leading = "" if plan.leading == result.metric else plan.leading
+    heading = leading
+    if len(leading) > _LEADING_WIDTH:
+        heading, title = "leading", f"{title}, leading {leading}"
+    header = (
+        f"  {'cell':{_NAME_WIDTH}} {'mean':>6}  {'behind':>7} {'95 % interval':15}  {heading:>6}"
+    )
+    cells = [(cell.row, cell.behind) for cell in result.ranked]
+    cells += [(study.row(name), None) for name in result.left_out]
+    lines = [header.rstrip()]
+    for row, behind in cells:
+        is_best = result.best is not None and row is result.best.row
+        outcome = result.left_out.get(row.name, "").upper()
+        if not outcome and row.plan.baseline is None:
+            outcome = "(baseline)"
+        change = "best" if is_best else _number(behind.value if behind else None, "+.4f")
+        mean = _number(row.metrics[result.metric].mean)
+        beside = _number(row.metrics[leading].mean) if leading else ""
+        line = (
+            f"  {_short(row.name):{_NAME_WIDTH}} {mean:>6}  {change:>7} {_interval(behind):15}  "
+            f"{beside:>{max(6, len(heading))}} {outcome}"
+        )
+        lines.append(line.rstrip())
+    return [*_wrapped(title), *lines]
 
 
 def _wrapped(text: str) -> list[str]:
@@ -54,14 +95,26 @@ def _shown(path: Path) -> str:
 def _row_line(row: RowResult, metric: str) -> str:
     result = row.metrics[metric]
     delta = result.delta
-    mean = f"{result.mean:.4f}" if result.mean is not None else ""
-    change = f"{delta.value:+.4f}" if delta is not None else ""
-    interval = ""
-    if delta is not None and math.isfinite(delta.low):
-        interval = f"{delta.low:+.4f} {delta.high:+.4f}"
-    name = row.name if len(row.name) <= _NAME_WIDTH else row.name[: _NAME_WIDTH - 2] + ".."
-    line = f"  {name:{_NAME_WIDTH}} {mean:>6}  {change:>7}  {interval:16}  {_outcome(row, metric)}"
+    change = _number(delta.value if delta is not None else None, "+.4f")
+    line = (
+        f"  {_short(row.name):{_NAME_WIDTH}} {_number(result.mean):>6}  {change:>7}  "
+        f"{_interval(delta):16}  {_outcome(row, metric)}"
+    )
     return line.rstrip()
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _NAME_WIDTH else name[: _NAME_WIDTH - 2] + ".."
+
+
+def _number(value: float | None, form: str = ".4f") -> str:
+    return format(value, form) if value is not None else ""
+
+
+def _interval(delta: Delta | None) -> str:
+    if delta is None or not math.isfinite(delta.low):
+        return ""
+    return f"{delta.low:+.4f} {delta.high:+.4f}"
 
 
 def _outcome(row: RowResult, metric: str) -> str:

@@ -30,6 +30,8 @@ from pytest_ablation.store import DamagedRecord, Store
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _SET_BY_US = "_ABLATION_THREADS"
 
+OnLog = Callable[[int, str, Mapping[str, float]], None]
+
 
 @dataclass(frozen=True)
 class Workplace:
@@ -82,12 +84,16 @@ def may_use(record: Record, store: Store, session: str, *, fresh: bool, save_mod
 
 
 def obtain(
-    spec: RunSpec, place: Workplace, tick: Callable[[], None] = lambda: None
+    spec: RunSpec,
+    place: Workplace,
+    tick: Callable[[], None] = lambda: None,
+    on_log: OnLog | None = None,
 ) -> Record | Failure | None:
     """The record of a run: the kept one, or one trained now under the run's lock.
 
-    Returns None when another process is training it. Calls *tick* whenever the run logs. A run that
-    has failed in this session already fails with the same words, untrained.
+    Returns None when another process is training it. Calls *tick* whenever the run logs, and
+    *on_log* with what it logs. A run that has failed in this session already fails with the same
+    words, untrained.
     """
     store = Store(place.store)
     lock = store.lock(spec.key)
@@ -103,7 +109,7 @@ def obtain(
         for event in Journal(place.journal).all_events("failed"):
             if event["key"] == spec.key:
                 return Failure(event["message"], event["details"])
-        return _train_and_keep(spec, place, store, tick)
+        return _train_and_keep(spec, place, store, tick, on_log)
     finally:
         lock.release()
 
@@ -114,7 +120,11 @@ def tell_failure(place: Workplace, key: str, failure: Failure) -> None:
 
 
 def _train_and_keep(
-    spec: RunSpec, place: Workplace, store: Store, tick: Callable[[], None]
+    spec: RunSpec,
+    place: Workplace,
+    store: Store,
+    tick: Callable[[], None],
+    told: OnLog | None,
 ) -> Record | Failure:
     journal = Journal(place.journal)
     epochs = spec.mode.budget.get("epochs")
@@ -122,8 +132,11 @@ def _train_and_keep(
     journal.tell("started", key=spec.key, label=spec.label, seed=spec.seed, epochs=epochs)
     limit_threads(place.threads)
     try:
-        record, run = _train(spec, place, journal, tick)
-        store.write(record, run.predictions, run.weights, _name_of(spec.train))
+        record, run = _train(spec, place, journal, tick, told)
+        store.write(
+            record, run.predictions, run.weights, _name_of(spec.train),
+            about=run.about, heat_maps=run.told_heat_maps,
+        )  # fmt: skip
     except (Exception, SystemExit) as error:
         failure = Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
         tell_failure(place, spec.key, failure)
@@ -133,12 +146,18 @@ def _train_and_keep(
 
 
 def _train(
-    spec: RunSpec, place: Workplace, journal: Journal, tick: Callable[[], None]
+    spec: RunSpec,
+    place: Workplace,
+    journal: Journal,
+    tick: Callable[[], None],
+    told: OnLog | None,
 ) -> tuple[Record, Run]:
     def on_log(epoch: int, split: str, values: Mapping[str, float]) -> None:
         losses = [value for name, value in values.items() if "loss" in name]
         journal.tell("epoch", key=spec.key, epoch=epoch, loss=losses[0] if losses else None)
         tick()
+        if told is not None:
+            told(epoch, split, values)
 
     def on_doing(text: str) -> None:
         journal.tell("doing", key=spec.key, text=text)

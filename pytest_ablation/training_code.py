@@ -307,7 +307,8 @@ def _library_folders() -> tuple[Path, ...]:
 
 def _versions(modules: set[str]) -> dict[str, str]:
     """Versions of the distributions that provide these modules, and of ``ALWAYS_RELEVANT``."""
-    providers = importlib.metadata.packages_distributions() if modules else {}
+    others = modules - sys.stdlib_module_names
+    providers = _distributions_by_module() if others else {}
     names = {d for module in modules for d in providers.get(module, ())} | set(ALWAYS_RELEVANT)
     versions = {}
     for name in sorted(names):
@@ -316,6 +317,11 @@ def _versions(modules: set[str]) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
+
+
+@functools.cache  # it reads the file list of every installed distribution
+def _distributions_by_module() -> Mapping[str, list[str]]:
+    return importlib.metadata.packages_distributions()
 
 
 def _reads(node: ast.AST) -> Iterator[str]:

@@ -15,12 +15,29 @@ QUICK_CASES = [
     "test_biencoder_normalization.py::test_normalization[with_layernorm_relu-quick]",
     "test_biencoder_normalization.py::test_normalization[without_layernorm-quick]",
     "test_biencoder_normalization.py::test_normalization[without_relu-quick]",
+    "test_transformer_budget.py::test_budget[length_32-quick]",
+    "test_transformer_budget.py::test_budget[length_128-quick]",
+    "test_transformer_budget.py::test_budget[length_256-quick]",
+    "test_transformer_budget.py::test_budget[batch_16-quick]",
+    "test_transformer_budget.py::test_budget[batch_256-quick]",
     "test_transformer_components.py::test_components[no_pe-quick]",
     "test_transformer_components.py::test_components[single_head-quick]",
     "test_transformer_components.py::test_components[no_ffn-quick]",
     "test_transformer_components.py::test_components[freeze_emb-quick]",
     "test_transformer_components.py::test_components[no_dropout-quick]",
     "test_transformer_components.py::test_components[clip_grad-quick]",
+    "test_transformer_grid.py::test_grid[d64-h2-lr0.0005-quick]",
+    "test_transformer_grid.py::test_grid[d64-h2-lr0.001-quick]",
+    "test_transformer_grid.py::test_grid[d128-h4-lr0.0005-quick]",
+    "test_transformer_grid.py::test_grid[d128-h4-lr0.001-quick]",
+    "test_transformer_grid.py::test_grid[d256-h8-lr0.0005-quick]",
+    "test_transformer_grid.py::test_grid[d256-h8-lr0.001-quick]",
+    "test_transformer_positional.py::test_positional[learned-quick]",
+    "test_transformer_positional.py::test_positional[rotary-quick]",
+    "test_transformer_positional.py::test_positional[alibi-quick]",
+    "test_transformer_positional.py::test_positional[none-quick]",
+    "test_transformer_pretraining.py::test_pretraining[frozen-quick]",
+    "test_transformer_pretraining.py::test_pretraining[fine_tuned-quick]",
 ]
 FULL_CASES = [
     "test_biencoder_choices.py::test_choices[random_negatives-full]",
@@ -48,7 +65,11 @@ def test_the_plugin_imports_no_torch_and_no_model():
 
 
 def test_the_models_import_only_the_run_interface_of_the_plugin():
-    allowed = {"pytest_ablation.run", "pytest_ablation.mode", "pytest_ablation.errors"}
+    # Heat maps are something that a run tells; a command of the models draws the same ones, and
+    # another one trains a single run.
+    told = {"pytest_ablation.heat_maps", "pytest_ablation.heat_map_drawing",
+            "pytest_ablation.single"}  # fmt: skip
+    allowed = {"pytest_ablation.run", "pytest_ablation.mode", "pytest_ablation.errors", *told}
     for path in (ROOT / "models").rglob("*.py"):
         used = {name for name in imported_modules(path) if name.startswith("pytest_ablation")}
         assert used <= allowed, path

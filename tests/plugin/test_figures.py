@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from figure_checks import chunks
 from hypothesis import given
 from hypothesis import strategies as st
 from in_process import report_of, result_of, section
@@ -43,17 +44,6 @@ def panel(title="plain", *, epochs=5, seeds=2, splits=("train", "validation"), r
         for place, split in enumerate(splits)
     }
     return Panel(title, values, reported)
-
-
-def chunks(png):
-    """The chunks of a PNG as (kind, data), by the specification."""
-    assert png[:8] == b"\x89PNG\r\n\x1a\n"
-    found, place = [], 8
-    while place < len(png):
-        length, kind = struct.unpack(">I4s", png[place : place + 8])
-        found.append((kind, png[place + 8 : place + 8 + length]))
-        place += length + 12
-    return found
 
 
 def size(png):
@@ -248,17 +238,21 @@ def climbing(**baseline):
     )
 
 
+def picture_of(figures, heading):
+    return next((p for p in figures.pictures["climb"] if p.heading == heading), None)
+
+
 def test_a_report_shows_the_curves_of_each_model_once(tmp_path):
     study = result_of(climbing())
     figures = draw_studies([study], tmp_path)
-    curves = figures.curves["climb"]
+    curves = picture_of(figures, "Curves")
     assert figures.warnings == ()
     assert (tmp_path / curves.file).is_file()
     assert curves.file == "figures/climb-curves.png"
     assert curves.alt == "top1 against epoch (training, validation) of baseline, low, long"
     assert "the band spans the lowest and the highest seed" in curves.caption
     assert "reported epoch" in curves.caption
-    facts = SessionFacts("quick", 6, 6, 0, (), figures.curves)
+    facts = SessionFacts("quick", 6, 6, 0, (), figures.pictures)
     shown = section(markdown([study], facts), "### Curves")
     assert "](figures/climb-curves.png)" in shown
     assert "### Curves" not in report_of(study)
@@ -276,18 +270,21 @@ def test_the_panels_hold_the_logged_values():
         )
 
 
-def test_without_a_history_there_is_no_figure(tmp_path):
-    assert draw_studies([result_of(climbing(splits=False))], tmp_path).curves == {}
-    assert list(tmp_path.iterdir()) == []
+def test_without_a_history_there_are_no_curves(tmp_path):
+    figures = draw_studies([result_of(climbing(splits=False))], tmp_path)
+    assert picture_of(figures, "Curves") is None
+    assert not (tmp_path / "figures" / "climb-curves.png").exists()
 
 
 def test_a_figure_that_cannot_be_written_is_a_warning(tmp_path):
     (tmp_path / "figures").write_text("a file where a folder should be")
     figures = draw_studies([result_of(climbing())], tmp_path)
-    assert figures.curves == {}
-    (warning,) = figures.warnings
-    assert warning.startswith("the curves of climb could not be drawn")
-    assert "history.csv" in warning
+    assert figures.pictures == {}
+    changes, curves = figures.warnings
+    assert changes.startswith("the changes of climb could not be drawn")
+    assert "summary.csv" in changes
+    assert curves.startswith("the curves of climb could not be drawn")
+    assert "history.csv" in curves
 
 
 def test_a_session_draws_what_is_new_and_leaves_all_other_figures(project):
@@ -301,23 +298,29 @@ def test_a_session_draws_what_is_new_and_leaves_all_other_figures(project):
     first = project.run("-m", "quick", "-W", "error")
     assert first.ret == 0
     assert "DRAWN True" in first.outlines
-    figure = old.with_name("softmax-curves.png")
-    drawn, written = figure.read_bytes(), figure.stat().st_mtime_ns
+    drawn = contents(old.parent)
+    assert set(drawn) == {"older-curves.png", "softmax-changes.png", "softmax-curves.png"}
     shown = section(project.report(), "### Curves")
     assert "![loss against epoch (training) of baseline, slow](figures/softmax-curves.png)" in shown
-    again = project.run("-m", "quick", "-n", "2")
+    assert "](figures/softmax-changes.png)" in section(project.report(), "### Changes")
+    again = project.run("-m", "quick", new_interpreter=True)
     assert again.ret == 0
     assert "DRAWN False" in again.outlines, "nothing is drawn, matplotlib is not imported"
-    assert (figure.read_bytes(), figure.stat().st_mtime_ns) == (drawn, written)
+    assert contents(old.parent) == drawn
     assert old.read_bytes() == b"of a study of long ago"
 
 
-def test_a_session_whose_figure_fails_still_has_its_report(project):
-    project.write_study('Variant("slow", learning_rate=0.05)')
-    folder = project.path / "reports" / "quick"
-    folder.mkdir(parents=True)
-    (folder / "figures").write_text("in the way")
-    assert project.run("-m", "quick").ret == 0
-    assert "the curves of softmax could not be drawn" in section(project.report(), "## Warnings")
-    assert "### Curves" not in project.report()
+def contents(folder):
+    """File name to bytes and time of writing."""
+    return {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in folder.iterdir()}
+
+
+def test_a_session_without_a_working_matplotlib_still_has_its_report(project):
+    project.write_study('Variant("slow", learning_rate=0.05)', more="cost_figure=True,")
+    (project.path / "matplotlib.py").write_text('raise RuntimeError("no fonts at all")\n')
+    assert project.run("-m", "quick", new_interpreter=True).ret == 0
+    warnings = section(project.report(), "## Warnings")
+    for name in ("changes", "costs", "curves"):
+        assert f"the {name} of softmax could not be drawn (RuntimeError: no fonts" in warnings
+    assert "![" not in project.report()
     assert len(project.rows("summary")) == 4

@@ -30,8 +30,8 @@ def test_the_leading_metric_orders_the_table_and_is_what_conclusions_are_about()
     assert [row["variant"] for row in table_in(down)] == ["`baseline`", "`two`", "`one`"]
     assert "down (delta)" in table_in(up)[0]
     assert "up (delta)" in table_in(down)[0]
-    assert "`one` is better: up changes by +10.1 points" in section(up, "### Conclusions")
-    assert "`one` is worse: down changes by -10.1 points" in section(down, "### Conclusions")
+    assert "`one` is better: up changes by +10.1 points" in section(up, "## Conclusions")
+    assert "`one` is worse: down changes by -10.1 points" in section(down, "## Conclusions")
     assert "2 better" in up.splitlines()[2]
     assert "2 worse" in down.splitlines()[2]
 
