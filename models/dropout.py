@@ -47,7 +47,9 @@ class SeededDropout(nn.Module):
 
     def _mask(self, x: Tensor) -> Tensor:
         """Zero with the rate's probability, else 1 / (1 - rate); like *x* in shape and dtype."""
-        kept = (self._random_bytes(x) >= self.dropped_levels).to(x.dtype)
+        # Written straight into numbers: by way of booleans it takes six times as long on the CPU.
+        kept = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+        torch.ge(self._random_bytes(x), self.dropped_levels, out=kept)
         return kept.mul_(LEVELS / (LEVELS - self.dropped_levels))
 
     def _random_bytes(self, x: Tensor) -> Tensor:

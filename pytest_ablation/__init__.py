@@ -4,6 +4,7 @@ What a study module needs is here; README.md shows how it fits together. Imports
 """
 
 from pytest_ablation.errors import AblationError, Diverged, StudyError, UnknownName
+from pytest_ablation.heat_maps import HeatMaps
 from pytest_ablation.metric_tables import MetricTable
 from pytest_ablation.mode import Mode
 from pytest_ablation.run import Run
@@ -13,6 +14,7 @@ from pytest_ablation.variant import Variant
 __all__ = [
     "AblationError",
     "Diverged",
+    "HeatMaps",
     "MetricTable",
     "Mode",
     "Run",

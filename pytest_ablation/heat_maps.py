@@ -13,6 +13,7 @@ from typing import Any
 
 from pytest_ablation.digests import as_array, digest
 
+_OTHER_FIGURES = ("changes", "cost", "curves", "facets", "grid")  # of a study, by file name
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?")
 _LABELS = ("panels", "rows", "columns")  # in the order of the axes of the values
 
@@ -112,10 +113,11 @@ def checked_name(name: str) -> str:
         It is not 1 to 40 lower-case letters, digits and dashes, or stands for another figure.
     """
     is_name = isinstance(name, str) and _NAME.fullmatch(name)
-    if not is_name or name == "curves" or name.endswith("-all"):
+    if not is_name or name in _OTHER_FIGURES or name.endswith("-all"):
         raise ValueError(
-            f"heat maps are called by 1 to 40 lower-case letters, digits and dashes, not 'curves' "
-            f"and not ending in '-all' (figures are called so), found {name!r:.100}"
+            f"heat maps are called by 1 to 40 lower-case letters, digits and dashes, none of "
+            f"{', '.join(_OTHER_FIGURES)} and not ending in '-all' (figures are called so), found "
+            f"{name!r:.100}"
         )
     return name
 

@@ -86,7 +86,7 @@ def data_digest(config: TransformerConfig, data_dir: Path | None = None) -> str:
 
     Raises
     ------
-    models.errors.DataError, models.biencoder.encoder.EncoderError
+    models.errors.DataError, models.pretrained.encoder.EncoderError
         They are not there.
     """
     if config.corpus == "ag_news":
@@ -97,7 +97,7 @@ def data_digest(config: TransformerConfig, data_dir: Path | None = None) -> str:
         corpus = bbc_news_digest(data_dir)
     if config.encoder is None:
         return corpus
-    from models.biencoder.encoder import encoder_digest, encoder_folder
+    from models.pretrained.encoder import encoder_digest, encoder_folder
 
     parts = (corpus, encoder_digest(encoder_folder(config.encoder)))
     return hashlib.sha256("/".join(parts).encode()).hexdigest()

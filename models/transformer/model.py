@@ -9,14 +9,19 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.dropout import SeededDropout
+from models.linear import Linear
 from models.randomness import initialise
 from models.transformer.config import TransformerConfig
+from models.transformer.cpu_attention import CPUAttention
 from models.transformer.data import PADDING
+from models.transformer.packing import LONGEST, Packing, rounded_up
+from models.transformer.positions import alibi_bias, rotary_turns, rotate, sinusoidal_positions
 
 if TYPE_CHECKING:
     from pytest_ablation.run import Run
@@ -37,12 +42,10 @@ class TransformerClassifier(nn.Module):
     ) -> None:
         super().__init__()
         width = config.embed_dim
+        self.in_bfloat16 = config.precision == "bfloat16"
         self.embedding = nn.Embedding(vocabulary_size, width, padding_idx=PADDING)
         self.embedding.weight.requires_grad_(config.train_embeddings)
-        positions = None
-        if config.positional_encoding == "sinusoidal":
-            positions = sinusoidal_positions(config.max_length, width)
-        self.register_buffer("positions", positions, persistent=False)
+        self._make_positions(config)
         self.embedding_dropout = SeededDropout(config.dropout, run, "embedding")
         self.blocks = nn.ModuleList(
             EncoderBlock(config, run, place=f"blocks.{n}") for n in range(config.num_layers)
@@ -50,6 +53,21 @@ class TransformerClassifier(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, num_classes)
         initialise(self, run)
+
+    def _make_positions(self, config: TransformerConfig) -> None:
+        """The table of the configured encoding; None for the others."""
+        kind, length, width = config.positional_encoding, config.max_length, config.embed_dim
+        heads = config.num_heads
+        self.position_embedding = nn.Embedding(length, width) if kind == "learned" else None
+        tables = {
+            "positions": sinusoidal_positions(length, width) if kind == "sinusoidal" else None,
+            "turns": rotary_turns(length, width // heads) if kind == "rotary" else None,
+            "distance_bias": (
+                alibi_bias(heads, rounded_up(length, LONGEST)) if kind == "alibi" else None
+            ),
+        }
+        for name, table in tables.items():
+            self.register_buffer(name, table, persistent=False)
 
     def forward(self, tokens: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Scores (logits).
@@ -59,26 +77,45 @@ class TransformerClassifier(nn.Module):
         tokens : int [batch, words]
             PADDING where a text is shorter than the longest.
         lengths : int [batch], optional
-            Words per text; None where no text of the batch is padded, which is faster.
+            Words per text, best on the CPU: a GPU has to be waited for. None where no text of the
+            batch is padded.
 
         Returns
         -------
         float [batch, classes]
         """
-        is_word = None
-        if lengths is not None:
-            is_word = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
-        x = self.embed(tokens)
-        for block in self.blocks:
-            x = block(x, is_word)
-        return self.head(_mean_over_words(self.norm(x), is_word))
+        packing = self._packing(tokens, lengths)
+        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=self.in_bfloat16):
+            x = self.embed(packing.pack(tokens), packing.positions)
+            turns = None if self.turns is None else self.turns[:, packing.positions]
+            for block in self.blocks:
+                x = block(x, packing, turns)
+            return self.head(packing.mean_by_text(self.norm(x)))
 
-    def embed(self, tokens: Tensor) -> Tensor:
-        """Word vectors, scaled to unit variance, plus positions: [batch, words, width]."""
-        x = self.embedding(tokens) * math.sqrt(self.embedding.embedding_dim)
+    def embed(self, words: Tensor, positions: Tensor) -> Tensor:
+        """Word vectors, scaled to unit variance, plus positions.
+
+        Parameters
+        ----------
+        words, positions : int [n]
+            The numbers of the words, and their places in their texts.
+
+        Returns
+        -------
+        float [n, width]
+        """
+        x = self.embedding(words)
+        if self.position_embedding is not None:  # scaled as the word vectors are
+            x = x + self.position_embedding(positions)
+        x = x * math.sqrt(self.embedding.embedding_dim)
         if self.positions is not None:
-            x = x + self.positions[: tokens.shape[1]]
+            x = x + self.positions[positions]
         return self.embedding_dropout(x)
+
+    def _packing(self, tokens: Tensor, lengths: Tensor | None) -> Packing:
+        batch, words = tokens.shape
+        counts = np.full(batch, words) if lengths is None else lengths.cpu().numpy()
+        return Packing(counts, tokens.device, self.distance_bias)
 
 
 class EncoderBlock(nn.Module):
@@ -95,30 +132,56 @@ class EncoderBlock(nn.Module):
             self.ffn = FeedForward(config.embed_dim, config.ffn_dim)
             self.ffn_dropout = SeededDropout(config.dropout, run, f"{place}.ffn")
 
-    def forward(self, x: Tensor, is_word: Tensor | None) -> Tensor:
-        x = x + self.attention_dropout(self.attention(self.attention_norm(x), is_word))
+    def forward(self, x: Tensor, packing: Packing, turns: Tensor | None = None) -> Tensor:
+        """x [rows, width] -> like x."""
+        attended = self.attention(self.attention_norm(x), packing, turns)
+        x = x + self.attention_dropout(attended)
         if self.ffn is not None:
             x = x + self.ffn_dropout(self.ffn(self.ffn_norm(x)))
         return x
 
 
 class SelfAttention(nn.Module):
-    """Multi-head attention (Vaswani et al. 2017, 3.2.2), one matrix for all Q, K and V."""
+    """Multi-head attention (Vaswani et al. 2017, 3.2.2), one matrix for all Q, K and V.
+
+    Where ``recorded`` is a list, each forward pass appends its weights, float [batch, heads, words,
+    words], and uses these very weights for its output.
+    """
+
+    recorded: list[Tensor] | None = None
 
     def __init__(self, width: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
+        self.qkv = Linear(width, 3 * width)
+        self.out = Linear(width, width)
 
-    def forward(self, x: Tensor, is_word: Tensor | None) -> Tensor:
-        """x [batch, words, width]; is_word bool [batch, words] or None -> like x."""
-        batch, words, width = x.shape
-        qkv = self.qkv(x).view(batch, words, 3, self.num_heads, width // self.num_heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)
-        mask = None if is_word is None else is_word[:, None, None, :]
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        return self.out(attended.transpose(1, 2).reshape(batch, words, width))
+    def forward(self, x: Tensor, packing: Packing, turns: Tensor | None = None) -> Tensor:
+        """x [rows, width] -> like x.
+
+        turns : float [2, rows, head_dim], by which queries and keys are rotated, or None
+        """
+        qkv = self.qkv(x)
+        if turns is not None:
+            query, key, value = qkv.view(len(x), 3, self.num_heads, -1).unbind(dim=1)
+            turns = turns[:, :, None]
+            qkv = torch.stack([rotate(query, turns), rotate(key, turns), value], dim=1).flatten(1)
+        if self.recorded is None and qkv.device.type == "cpu":
+            return self.out(CPUAttention.apply(qkv, packing, self.num_heads))
+        heads = packing.whole.pad(qkv[: packing.words]).unflatten(2, (3, self.num_heads, -1))
+        query, key, value = heads.permute(2, 0, 3, 1, 4)  # [batch, heads, words, head_dim]
+        mixed = self._mix(query, key, value, packing.whole.bias)
+        mixed = packing.whole.unpad(mixed.transpose(1, 2).flatten(2))
+        return self.out(packing.fill_up(mixed))
+
+    def _mix(self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None) -> Tensor:
+        if self.recorded is None:
+            bias = None if bias is None else bias.to(query.dtype)
+            return F.scaled_dot_product_attention(query, key, value, attn_mask=bias)
+        scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-2, -1)
+        weights = (scores.float() if bias is None else scores + bias).softmax(dim=-1)
+        self.recorded.append(weights)
+        return weights @ value
 
 
 class FeedForward(nn.Module):
@@ -126,29 +189,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
-        self.expand = nn.Linear(width, hidden)
-        self.contract = nn.Linear(hidden, width)
+        self.expand = Linear(width, hidden)
+        self.contract = Linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.contract(F.relu(self.expand(x)))
-
-
-def sinusoidal_positions(length: int, width: int) -> Tensor:
-    """Position p in dimensions 2i and 2i+1: sine and cosine of p / 10000^(2i/width).
-
-    Source: Vaswani et al. 2017, 3.5.
-
-    Returns
-    -------
-    float [length, width]
-    """
-    frequency = 10000.0 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
-    angle = torch.arange(length, dtype=torch.float64)[:, None] * frequency
-    return torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1).float()
-
-
-def _mean_over_words(x: Tensor, is_word: Tensor | None) -> Tensor:
-    if is_word is None:
-        return x.mean(dim=1)
-    weight = is_word.to(x.dtype)
-    return torch.einsum("bwd,bw->bd", x, weight) / weight.sum(dim=1, keepdim=True)
+        return self.contract(F.relu(self.expand(x), inplace=True))

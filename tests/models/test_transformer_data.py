@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from models.ag_news import ag_news_digest, load_ag_news
 from models.bbc_news import bbc_news_digest, labelled_bbc_news, load_bbc_news
-from models.biencoder.encoder import EncoderError
 from models.errors import DataError
 from models.labelled_texts import LabelledTexts, Texts
+from models.pretrained.encoder import EncoderError
 from models.transformer import TransformerConfig, config_for, corpus_in, data_digest
 from models.transformer.data import (
     PADDING,

@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.transformer import TransformerConfig
+from models.transformer.config import POSITIONAL_ENCODINGS
 from pytest_ablation.mode import Mode
 from pytest_ablation.run import Run
 
-SMALL = {"embed_dim": 8, "num_heads": 2, "ffn_dim": 12, "max_length": 12}
+SMALL = {"embed_dim": 8, "num_heads": 2, "num_layers": 2, "ffn_dim": 12, "max_length": 12}
+ENCODINGS = [None, *POSITIONAL_ENCODINGS]
 
 
 def run(seed=0):
@@ -42,49 +44,104 @@ def close(actual, expected, tolerance=1e-5):
     return torch.allclose(actual, expected, atol=tolerance, rtol=tolerance)
 
 
-# --- padding and positions ------------------------------------------------------------------
+# --- padding --------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=25)  # the first example imports torch
-@given(st.lists(st.integers(1, 12), min_size=1, max_size=6), st.sampled_from([None, "sinusoidal"]))
+@settings(deadline=None, max_examples=40)  # the first example imports torch
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=40), st.sampled_from(ENCODINGS))
 def test_padding_does_not_change_the_scores(lengths, positions):
     import torch
 
-    model = classifier(positional_encoding=positions, num_layers=2)
+    model = classifier(positional_encoding=positions)
     tokens, counts = ragged_batch(lengths)
     alone = [model(tokens[i : i + 1, :n]) for i, n in enumerate(lengths)]
     assert close(model(tokens, counts), torch.cat(alone))
 
 
-def test_without_positions_the_order_of_words_does_not_matter():
-    tokens, _ = ragged_batch([10, 10])
-    model = classifier(positional_encoding=None)
-    assert close(model(tokens), model(tokens.flip(1)))
+@pytest.mark.parametrize("positions", ENCODINGS)
+def test_padding_does_not_change_the_gradients(positions):
+    lengths = [3, 12, 1, 7, 7, *[5] * 20]
+    model = classifier(positional_encoding=positions)
+    tokens, counts = ragged_batch(lengths)
+    model(tokens, counts).square().sum().backward()
+    together = {name: p.grad for name, p in model.named_parameters()}
+    model.zero_grad(set_to_none=True)
+    for i, n in enumerate(lengths):
+        model(tokens[i : i + 1, :n]).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        assert close(together[name], parameter.grad, tolerance=1e-4), name
 
 
-def test_with_positions_the_order_of_words_matters():
-    tokens, _ = ragged_batch([10, 10])
+def test_what_stands_in_padding_does_not_matter():
     model = classifier()
-    assert not close(model(tokens), model(tokens.flip(1)), tolerance=1e-3)
+    tokens, counts = ragged_batch([2, 9, 5])
+    garbage = tokens.clone()
+    garbage[0, 2:] = 7
+    assert close(model(tokens, counts), model(garbage, counts), tolerance=0)
 
 
-def test_positions_are_the_sines_and_cosines_of_the_paper():
-    from models.transformer.model import sinusoidal_positions
+# --- the whole model ------------------------------------------------------------------------
 
-    table = sinusoidal_positions(50, 6)
-    assert table.shape == (50, 6)
-    for position in (0, 1, 7, 49):
-        for pair in range(3):
-            angle = position / 10000 ** (2 * pair / 6)
-            assert table[position, 2 * pair].item() == pytest.approx(math.sin(angle), abs=1e-6)
-            assert table[position, 2 * pair + 1].item() == pytest.approx(math.cos(angle), abs=1e-6)
+
+@pytest.mark.parametrize("lengths", [[9] * 5, [9, 4, 1, 6, 9], list(range(1, 13)) * 3], ids=str)
+def test_scores_and_gradients_are_those_of_torch_s_own_encoder(lengths):
+    import torch
+
+    model = classifier(dropout=0.0)
+    peer = _torch_encoder(model)
+    tokens, counts = ragged_batch(lengths)
+    is_word = torch.arange(tokens.shape[1]) < counts[:, None]
+    x = model.embedding(tokens.long()) * math.sqrt(8) + model.positions[: tokens.shape[1]]
+    x = peer(x, src_key_padding_mask=~is_word)
+    expected = model.head((x * is_word[..., None]).sum(dim=1) / counts[:, None])
+    assert close(model(tokens, counts), expected)
+    expected.square().sum().backward()
+    model.embedding.weight.grad = model.head.weight.grad = model.head.bias.grad = None
+    theirs = dict(peer.named_parameters())
+    model(tokens, counts).square().sum().backward()
+    for ours, name in NAMES_IN_TORCH.items():
+        assert close(model.get_parameter(ours).grad, theirs[name].grad, tolerance=1e-4), ours
+
+
+_OF_LAYER = {
+    "attention_norm": "norm1",
+    "attention.qkv": "self_attn.in_proj_",
+    "attention.out": "self_attn.out_proj",
+    "ffn_norm": "norm2",
+    "ffn.expand": "linear1",
+    "ffn.contract": "linear2",
+}
+NAMES_IN_TORCH = {
+    f"blocks.{n}.{ours}.{kind}": f"layers.{n}.{theirs}{'' if theirs[-1] == '_' else '.'}{kind}"
+    for n in range(2)
+    for ours, theirs in _OF_LAYER.items()
+    for kind in ("weight", "bias")
+} | {f"norm.{kind}": f"norm.{kind}" for kind in ("weight", "bias")}
+
+
+def _torch_encoder(model):
+    """torch's modules with copies of the model's weights."""
+    import torch
+    from torch import nn
+
+    layer = nn.TransformerEncoderLayer(
+        8, 2, 12, dropout=0.0, activation="relu", batch_first=True, norm_first=True
+    )
+    peer = nn.TransformerEncoder(layer, 2, norm=nn.LayerNorm(8), enable_nested_tensor=False)
+    with torch.no_grad():
+        for ours, theirs in NAMES_IN_TORCH.items():
+            peer.get_parameter(theirs).copy_(model.get_parameter(ours))
+    return peer
 
 
 def test_words_are_embedded_as_scaled_vector_plus_position():
+    import torch
+
+    words = torch.tensor([5, 3, 19])
     model = classifier()
-    tokens, _ = ragged_batch([5])
-    vectors = model.embedding.weight[tokens[0].long()] * math.sqrt(8)
-    assert close(model.embed(tokens)[0], vectors + model.positions[:5])
+    vectors = model.embedding.weight[words] * math.sqrt(8)
+    positions = torch.tensor([0, 7, 2])
+    assert close(model.embed(words, positions), vectors + model.positions[positions])
 
 
 # --- attention ------------------------------------------------------------------------------
@@ -96,19 +153,18 @@ def test_attention_equals_softmax_written_out(num_heads, lengths):
     import torch
 
     from models.transformer.model import SelfAttention
+    from models.transformer.packing import Packing
 
     torch.manual_seed(0)
-    attention, x = SelfAttention(8, num_heads), torch.randn(2, 6, 8)
-    is_word = torch.arange(6) < torch.tensor(lengths)[:, None]
-    expected = torch.stack(
-        [_attention_by_hand(attention, x[i, :n], num_heads, words=6) for i, n in enumerate(lengths)]
-    )
-    found = attention(x, None if lengths == [6, 6] else is_word)
-    assert close(found[is_word], expected[is_word])
+    attention, x = SelfAttention(8, num_heads), torch.randn(sum(lengths), 8)
+    expected = [_attention_by_hand(attention, text, num_heads) for text in x.split(lengths)]
+    packing = Packing(np.array(lengths), x.device)
+    found = attention(packing.fill_up(x), packing)[: len(x)]
+    assert close(found, torch.cat(expected))
 
 
-def _attention_by_hand(attention, x, num_heads, words):
-    """[words, 8] for one text, head by head, without its padding; filled up with zeros."""
+def _attention_by_hand(attention, x, num_heads):
+    """[words, 8] for one text, head by head."""
     import torch
 
     query, key, value = (x @ attention.qkv.weight.T + attention.qkv.bias).split(8, dim=1)
@@ -118,8 +174,27 @@ def _attention_by_hand(attention, x, num_heads, words):
         q, k, v = query[:, columns], key[:, columns], value[:, columns]
         weights = torch.exp(q @ k.T / math.sqrt(8 / num_heads))
         heads.append(weights / weights.sum(dim=1, keepdim=True) @ v)
-    mixed = torch.cat(heads, dim=1) @ attention.out.weight.T + attention.out.bias
-    return torch.cat([mixed, torch.zeros(words - len(x), 8)])
+    return torch.cat(heads, dim=1) @ attention.out.weight.T + attention.out.bias
+
+
+# --- precision ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("positions", ENCODINGS)
+def test_bfloat16_gives_nearly_the_same_scores_from_float32_parameters(positions):
+    import torch
+
+    tokens, counts = ragged_batch([12, 3, 7, 7])
+    exact, rounded = (
+        classifier(positional_encoding=positions, precision=precision)
+        for precision in ("float32", "bfloat16")
+    )
+    assert {p.dtype for p in rounded.parameters()} == {torch.float32}
+    scores = rounded(tokens, counts).float()
+    assert close(scores, exact(tokens, counts), tolerance=0.05)
+    assert not torch.equal(scores, exact(tokens, counts))
+    scores.square().sum().backward()
+    assert {p.grad.dtype for p in rounded.parameters()} == {torch.float32}
 
 
 # --- removed components ---------------------------------------------------------------------
@@ -128,7 +203,7 @@ def _attention_by_hand(attention, x, num_heads, words):
 def test_removed_ffn_removes_exactly_its_parameters():
     count = lambda model: sum(p.numel() for p in model.parameters())  # noqa: E731
     per_block = 2 * 8 * 12 + 12 + 8 + 2 * 8  # two matrices, their biases, one norm
-    full, reduced = (classifier(ffn_dim=n, num_layers=2) for n in (12, None))
+    full, reduced = (classifier(ffn_dim=n) for n in (12, None))
     assert count(full) - count(reduced) == 2 * per_block
     assert not any("ffn" in name for name, _ in reduced.named_parameters())
 
@@ -140,7 +215,7 @@ def test_frozen_embeddings_are_not_trained_and_all_else_is():
 
 
 COMPONENTS = [
-    {"positional_encoding": None},
+    *({"positional_encoding": other} for other in (None, "learned", "rotary", "alibi")),
     {"num_heads": 1},
     {"ffn_dim": None},
     {"train_embeddings": False},
@@ -153,17 +228,16 @@ COMPONENTS = [
 def test_removing_a_component_leaves_the_initial_weights_of_the_others(change):
     import torch
 
-    full = classifier(num_layers=2).state_dict()
-    changed = classifier(**{"num_layers": 2} | change).state_dict()
-    assert changed.keys() <= full.keys()
-    for name, value in changed.items():
-        assert torch.equal(value, full[name]), name
+    full, changed = classifier().state_dict(), classifier(**change).state_dict()
+    assert changed.keys() - full.keys() <= {"position_embedding.weight"}
+    for name in changed.keys() & full.keys():
+        assert torch.equal(changed[name], full[name]), name
 
 
 @pytest.mark.parametrize("change", COMPONENTS, ids=str)
 def test_removing_a_component_leaves_the_dropout_masks_of_the_others(change):
-    full = _masks(classifier(num_layers=2))
-    changed = _masks(classifier(**{"num_layers": 2} | change))
+    full = _masks(classifier())
+    changed = _masks(classifier(**change))
     assert changed.keys() <= full.keys()
     assert "embedding_dropout" in changed
     for place, masks in changed.items():
@@ -171,16 +245,16 @@ def test_removing_a_component_leaves_the_dropout_masks_of_the_others(change):
 
 
 def test_each_dropout_place_has_masks_of_its_own():
-    masks = _masks(classifier(num_layers=2))
+    masks = _masks(classifier())
     assert len(masks) == 5  # the embeddings, and two sub-layers in each of two blocks
     for one, other in itertools.combinations(masks.values(), 2):
         assert one != other
 
 
 def test_each_dropout_place_drops_at_the_configured_rate():
-    for masks in _masks(classifier(dropout=0.5, num_layers=2), words=[12] * 200).values():
+    for masks in _masks(classifier(dropout=0.5), words=[12] * 200).values():
         assert np.mean(masks) == pytest.approx(0.5, abs=0.03)
-    for masks in _masks(classifier(dropout=0.0, num_layers=2)).values():
+    for masks in _masks(classifier(dropout=0.0)).values():
         assert np.all(masks)
 
 
@@ -193,7 +267,7 @@ def _masks(model, words=(7, 7)):
         if isinstance(module, SeededDropout):
             module.register_forward_hook(
                 lambda _, inputs, output, place=place: kept.setdefault(place, []).append(
-                    (output != 0).tolist()
+                    (output[: sum(words)] != 0).tolist()  # what comes after fills up
                 )
             )
     model.train()

@@ -1,6 +1,7 @@
 """Training: every field of the configuration takes effect, and a seed gives the same bits."""
 
 import dataclasses
+import functools
 import itertools
 
 import numpy as np
@@ -12,8 +13,8 @@ from pytest_ablation.mode import Mode
 from pytest_ablation.run import Run
 
 TINY = TransformerConfig(
-    embed_dim=8, num_heads=2, num_layers=1, ffn_dim=12, max_length=14, batch_size=5,
-    learning_rate=0.01, weight_decay=0.1, min_count=2,
+    corpus="ag_news", embed_dim=8, num_heads=2, num_layers=1, ffn_dim=12, max_length=14,
+    batch_size=5, learning_rate=0.01, weight_decay=0.1, min_count=2,
 )  # fmt: skip
 
 #: For every field a value other than TINY's.
@@ -32,21 +33,30 @@ CHANGES = {
     "learning_rate": 0.02,
     "warmup_fraction": 0.5,
     "weight_decay": 0.0,
+    "precision": "bfloat16",
 }
+#: Tested by themselves: other data, and a model of another kind.
+OTHER_FIELDS = {"corpus", "encoder", "fine_tune", "encoder_learning_rate"}
+TRAIN_ROWS = 24
 
 
-@pytest.fixture
-def train(small_bbc_news):
-    """Train on the small corpus; returns the finished run and its record."""
+@pytest.fixture(scope="module")
+def train(small_ag_news):
+    """Train on a part of the small corpus; returns the finished run and its record."""
 
-    def train(seed=0, epochs=2, device="cpu", **changes):
-        run = Run(
-            seed=seed, mode=Mode(seeds=1, epochs=epochs), device=device, data_dir=small_bbc_news
-        )
+    def train(seed=0, epochs=2, device="cpu", patience=None, train_rows=TRAIN_ROWS, **changes):
+        budget = {"epochs": epochs, "patience": patience, "train_rows": train_rows}
+        run = Run(seed=seed, mode=Mode(seeds=1, **budget), device=device, data_dir=small_ag_news)
         metrics = train_classifier(dataclasses.replace(TINY, **changes), run)
         return run, run.finish(metrics)
 
     return train
+
+
+@pytest.fixture(scope="module")
+def trained_with(train):
+    """The run and record of TINY with another value of one field (None: as it is), made once."""
+    return functools.cache(lambda field=None: train(**({field: CHANGES[field]} if field else {})))
 
 
 def values_of(record, split, metric):
@@ -58,27 +68,22 @@ def values_of(record, split, metric):
 
 def test_every_field_has_a_change_to_be_tested_with():
     fields = {field.name: getattr(TINY, field.name) for field in dataclasses.fields(TINY)}
-    assert CHANGES.keys() == fields.keys()
-    assert all(CHANGES[name] != value for name, value in fields.items())
+    assert CHANGES.keys() | OTHER_FIELDS == fields.keys()
+    assert all(fields[name] != value for name, value in CHANGES.items())
 
 
 @pytest.mark.parametrize("field", CHANGES)
-def test_every_field_changes_what_is_trained(train, field):
-    run, plain = train()
-    changed_run, changed = train(**{field: CHANGES[field]})
+def test_every_field_changes_what_is_trained(trained_with, field):
+    (run, plain), (changed_run, changed) = trained_with(), trained_with(field)
     for what in ("weights", "predictions", "loss_history"):
         assert plain.outcome[what] is not None
         assert changed.outcome[what] != plain.outcome[what], what
     assert not np.array_equal(run.predictions["scores"], changed_run.predictions["scores"])
 
 
-@pytest.mark.parametrize(
-    "field", [name for name in CHANGES if name not in ("max_length", "batch_size")]
-)
-def test_no_component_changes_the_data_or_the_batch_order(train, field):
-    """max_length shortens texts and batch_size cuts batches, and so they do change it."""
-    plain, changed = train()[1], train(**{field: CHANGES[field]})[1]
-    assert changed.fingerprints == plain.fingerprints
+@pytest.mark.parametrize("field", [name for name in CHANGES if name != "batch_size"])
+def test_no_field_but_batch_size_changes_the_data_or_the_batch_order(trained_with, field):
+    assert trained_with(field)[1].fingerprints == trained_with()[1].fingerprints
 
 
 def test_learning_rate_warms_up_and_falls_linearly_to_zero():
@@ -96,19 +101,19 @@ def test_without_warm_up_the_first_step_has_the_full_rate():
     assert learning_rate_factor(0, 10, warmup_fraction=0.0) == 1.0
 
 
-def test_frozen_embeddings_end_as_they_began_while_the_rest_moved(small_bbc_news):
+def test_frozen_embeddings_end_as_they_began_while_the_rest_moved(small_ag_news):
     import torch
 
-    before, after = _before_and_after(small_bbc_news, train_embeddings=False)
+    before, after = _before_and_after(small_ag_news, train_embeddings=False)
     assert torch.equal(before.pop("embedding.weight"), after.pop("embedding.weight"))
     for name, value in before.items():
         assert not torch.equal(value, after[name]), name
 
 
-def test_trained_embeddings_move(small_bbc_news):
+def test_trained_embeddings_move(small_ag_news):
     import torch
 
-    before, after = _before_and_after(small_bbc_news)
+    before, after = _before_and_after(small_ag_news)
     assert not torch.equal(before["embedding.weight"], after["embedding.weight"])
 
 
@@ -118,39 +123,47 @@ def _before_and_after(data_dir, **changes):
 
     model, config, run, data = _untrained(data_dir, **changes)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    fit(model, config, run, data.train, data.validation)
+    fit(model, config, run, *_splits(data))
     return before, model.state_dict()
 
 
-def _untrained(data_dir, epochs=1, seed=0, **changes):
-    from models.transformer.data import encode_bbc_news
+def _untrained(data_dir, seed=0, budget=None, **changes):
+    from models.transformer.data import load_data
     from models.transformer.model import TransformerClassifier
 
     config = dataclasses.replace(TINY, **changes)
-    run = Run(seed=seed, mode=Mode(seeds=1, epochs=epochs), device="cpu", data_dir=data_dir)
-    data = encode_bbc_news(data_dir, config.max_length, config.min_count)
+    mode = Mode(seeds=1, **{"epochs": 1, **(budget or {})})
+    run = Run(seed=seed, mode=mode, device="cpu", data_dir=data_dir)
+    data = load_data(config, data_dir, TRAIN_ROWS)
     model = TransformerClassifier(
-        config, run, vocabulary_size=data.vocabulary_size, num_classes=len(data.news.classes)
+        config, run, vocabulary_size=data.vocabulary_size, num_classes=len(data.classes)
     )
     return model, config, run, data
 
 
-def test_gradients_of_earlier_steps_are_not_added(small_bbc_news):
+def _splits(data):
+    """The training and the validation split on the device."""
+    from models.transformer.training import DeviceSplit
+
+    return DeviceSplit.of(data.train, "cpu"), DeviceSplit.of(data.validation, "cpu")
+
+
+def test_gradients_of_earlier_steps_are_not_added(small_ag_news):
     import torch
 
     # At this rate the weights stay, and so each step's gradient is the first one's again.
-    once, _ = _gradients(small_bbc_news, steps=1, learning_rate=1e-12)
-    thrice, _ = _gradients(small_bbc_news, steps=3, learning_rate=1e-12)
+    once, _ = _gradients(small_ag_news, steps=1, learning_rate=1e-12)
+    thrice, _ = _gradients(small_ag_news, steps=3, learning_rate=1e-12)
     assert torch.allclose(once, thrice, atol=1e-6)
 
 
-def test_logged_training_loss_and_accuracy_are_means_over_the_examples(train, small_bbc_news):
-    from models.transformer.training import DeviceSplit, evaluate
+def test_logged_training_loss_and_accuracy_are_means_over_the_examples(train, small_ag_news):
+    from models.transformer.training import evaluate
 
     # At this rate and without dropout an epoch is an evaluation of the training split.
     record = train(learning_rate=1e-12, dropout=0.0, batch_size=7)[1]
-    model, _, _, data = _untrained(small_bbc_news)
-    expected = evaluate(model, DeviceSplit.of(data.train, "cpu"))
+    model, _, _, data = _untrained(small_ag_news)
+    expected = evaluate(model, _splits(data)[0])
     assert values_of(record, "train", "loss") == pytest.approx([expected.loss] * 2, rel=1e-5)
     assert values_of(record, "train", "top1") == pytest.approx([expected.top1] * 2)
 
@@ -175,19 +188,20 @@ def _gradients(data_dir, steps=1, **changes):
 
     model, config, run, data = _untrained(data_dir, dropout=0.0, **changes)
     optimizer = Optimizer(model, config, run, steps_per_epoch=steps)
-    tokens, lengths = torch.from_numpy(data.train.tokens), torch.from_numpy(data.train.lengths)
-    labels = torch.from_numpy(data.train.labels)
+    split, _ = _splits(data)
+    inputs = split.inputs(np.arange(len(split)))
     for _ in range(steps):
-        optimizer.step(torch.nn.functional.cross_entropy(model(tokens, lengths), labels))
+        optimizer.step(torch.nn.functional.cross_entropy(model(*inputs), split.labels))
+    optimizer.tell_norms()
     return torch.cat([p.grad.flatten() for p in model.parameters()]), run.finish({}).limits
 
 
-def test_clipping_bounds_the_norm_of_the_gradient_that_is_applied(small_bbc_news):
+def test_clipping_bounds_the_norm_of_the_gradient_that_is_applied(small_ag_news):
     import torch
 
-    whole, nothing_watched = _gradients(small_bbc_news)
+    whole, nothing_watched = _gradients(small_ag_news)
     limit = whole.norm().item() / 3
-    clipped, limits = _gradients(small_bbc_news, grad_clip_norm=limit)
+    clipped, limits = _gradients(small_ag_news, grad_clip_norm=limit)
     assert clipped.norm().item() == pytest.approx(limit, rel=1e-4)
     assert torch.allclose(clipped, whole / 3, rtol=1e-3)
     assert limits["grad_clip_norm"].limit == limit
@@ -195,11 +209,17 @@ def test_clipping_bounds_the_norm_of_the_gradient_that_is_applied(small_bbc_news
     assert nothing_watched == {}
 
 
-def test_limit_above_all_norms_changes_nothing_and_tells_the_norms(train):
-    plain, clipped = train()[1], train(grad_clip_norm=1e6)[1]
+def test_limit_above_all_norms_changes_nothing_and_tells_the_norms(train, trained_with):
+    plain, clipped = trained_with()[1], train(grad_clip_norm=1e6)[1]
     assert clipped.outcome == plain.outcome
     assert clipped.limits["grad_clip_norm"].comparisons == clipped.fingerprints["steps"]
     assert 0 < clipped.limits["grad_clip_norm"].largest_seen < 1e6
+
+
+def test_the_norm_of_every_gradient_is_told_whether_it_is_clipped_or_not(trained_with):
+    plain, clipped = trained_with()[1], trained_with("grad_clip_norm")[1]
+    assert plain.gradients.steps == clipped.gradients.steps == plain.fingerprints["steps"]
+    assert clipped.gradients.largest == clipped.limits["grad_clip_norm"].largest_seen
 
 
 # --- divergence -----------------------------------------------------------------------------
@@ -232,14 +252,15 @@ def test_budget_without_an_epoch_is_refused(train, epochs):
 # --- determinism ----------------------------------------------------------------------------
 
 
-def test_same_seed_gives_the_same_bits_whatever_ran_before(train):
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_same_seed_gives_the_same_bits_whatever_ran_before(train, precision):
     import torch
 
     torch.manual_seed(1)
-    first = train(seed=3)[1]
+    first = train(seed=3, precision=precision)[1]
     train(seed=4, num_heads=1)
     torch.manual_seed(2)
-    second = train(seed=3)[1]
+    second = train(seed=3, precision=precision)[1]
     assert first.outcome == second.outcome
     assert first.fingerprints == second.fingerprints
     assert first.metrics == second.metrics
@@ -257,39 +278,38 @@ def test_another_seed_gives_other_weights_and_another_order_of_the_same_data(tra
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 7, 1000])
-def test_an_epoch_has_a_step_for_each_batch(train, small_bbc_news, batch_size):
-    from models.bbc_news import load_bbc_news
-
+def test_an_epoch_has_a_step_for_each_batch_of_the_budget_s_texts(train, batch_size):
     _, record = train(epochs=3, batch_size=batch_size)
-    batches = -(-len(load_bbc_news(small_bbc_news).train) // batch_size)
+    batches = -(-TRAIN_ROWS // batch_size)
     assert (record.epochs, record.fingerprints["steps"]) == (3, 3 * batches)
 
 
-def test_run_tells_history_parameters_and_data(train, small_bbc_news):
-    from models.bbc_news import load_bbc_news
+def test_without_a_number_of_rows_all_texts_are_trained_on(small_ag_news):
+    run = Run(seed=0, mode=Mode(seeds=1, epochs=1), device="cpu", data_dir=small_ag_news)
+    record = run.finish(train_classifier(dataclasses.replace(TINY, batch_size=16), run))
+    assert record.fingerprints["steps"] == 144 / 16
 
-    run, record = train(epochs=3)
-    news = load_bbc_news(small_bbc_news)
+
+def test_run_tells_history_parameters_and_data(trained_with, small_ag_news):
+    run, record = trained_with()
     for split, metric in itertools.product(("train", "validation"), ("loss", "top1")):
-        assert len(values_of(record, split, metric)) == 3
-    model = _untrained(small_bbc_news)[0]
+        assert len(values_of(record, split, metric)) == 2
+    model, _, _, data = _untrained(small_ag_news)
     assert run.parameters == sum(value.numel() for value in model.state_dict().values())
-    assert record.notes["data"] == news.describe()
+    assert record.notes["data"] == data.description
     assert record.cost.train_seconds > 0
 
 
 def test_accuracies_are_those_of_the_saved_predictions_in_the_order_of_the_test_split(
-    train, small_bbc_news
+    trained_with, small_ag_news
 ):
     from sklearn.metrics import top_k_accuracy_score
 
-    from models.bbc_news import load_bbc_news
-
-    run, record = train()
+    run, record = trained_with()
     saved = run.predictions
-    labels = [article.label for article in load_bbc_news(small_bbc_news).test]
-    assert saved["labels"].tolist() == labels
-    assert saved["scores"].shape == (len(labels), 3)
+    labels = _untrained(small_ag_news)[3].news.test.labels
+    assert saved["labels"].tolist() == labels.tolist()
+    assert saved["scores"].shape == (len(labels), 4)
     assert saved["scores"].dtype == np.float32
     for k in (1, 2):
         expected = top_k_accuracy_score(labels, saved["scores"], k=k)
@@ -297,13 +317,13 @@ def test_accuracies_are_those_of_the_saved_predictions_in_the_order_of_the_test_
         assert saved[f"top{k}"].mean() == pytest.approx(expected)
 
 
-def test_evaluation_scores_each_text_as_if_alone(small_bbc_news):
+def test_evaluation_scores_each_text_as_if_alone(small_ag_news):
     import torch
 
-    from models.transformer.training import DeviceSplit, evaluate
+    from models.transformer.training import evaluate
 
-    model, _, _, data = _untrained(small_bbc_news)
-    seen = evaluate(model, DeviceSplit.of(data.train, "cpu"))
+    model, _, _, data = _untrained(small_ag_news)
+    seen = evaluate(model, _splits(data)[0])
     for row, length in enumerate(data.train.lengths):
         alone = model(torch.from_numpy(data.train.tokens[row : row + 1, :length]))
         assert seen.scores[row] == pytest.approx(alone[0].detach().numpy(), abs=1e-5)
@@ -311,26 +331,92 @@ def test_evaluation_scores_each_text_as_if_alone(small_bbc_news):
     assert seen.top1 == pytest.approx(right.mean())
 
 
+def test_any_model_and_splits_that_fit_each_other_can_be_trained():
+    import torch
+
+    from models.transformer.training import fit
+
+    class Numbers:
+        """Inputs of two parts; the class is the larger number of the two."""
+
+        def __init__(self, count, seed):
+            values = np.random.default_rng(seed).normal(size=(count, 2)).astype(np.float32)
+            self.values = torch.from_numpy(values)
+            self.labels = self.values.argmax(dim=1)
+            self.full_lengths = np.arange(count)
+
+        def __len__(self):
+            return len(self.values)
+
+        def inputs(self, indices):
+            return tuple(self.values[torch.from_numpy(indices)].split(1, dim=1))
+
+    class Model(torch.nn.Linear):
+        def forward(self, one, other):
+            return super().forward(torch.cat([one, other], dim=1))
+
+    run = Run(seed=0, mode=Mode(seeds=1, epochs=30), device="cpu")
+    config = dataclasses.replace(TINY, learning_rate=0.1)
+    assert fit(Model(2, 2), config, run, Numbers(60, 0), Numbers(40, 1)).top1 > 0.9
+
+
+# --- the epoch that is reported, and early stopping -----------------------------------------
+
+
 @pytest.mark.parametrize("seed", range(4))
-def test_weights_of_the_best_validation_epoch_are_kept(small_bbc_news, seed):
-    from models.transformer.training import DeviceSplit, evaluate, fit
+def test_weights_of_the_epoch_with_the_lowest_validation_loss_are_kept(small_ag_news, seed):
+    from models.transformer.training import evaluate, fit
 
-    model, config, run, data = _untrained(small_bbc_news, epochs=6, seed=seed, learning_rate=0.1)
-    fit(model, config, run, data.train, data.validation)
-    record = run.finish({})
-    history = zip(
-        values_of(record, "validation", "top1"),
-        values_of(record, "validation", "loss"),
-        strict=True,
+    model, config, run, data = _untrained(
+        small_ag_news, budget={"epochs": 6}, seed=seed, learning_rate=0.1
     )
-    best_top1, best_loss = max(history, key=lambda epoch: (epoch[0], -epoch[1]))
-    kept = evaluate(model, DeviceSplit.of(data.validation, "cpu"))
-    assert kept.top1 == best_top1
-    assert kept.loss == pytest.approx(best_loss)
+    reported = fit(model, config, run, *_splits(data))
+    record = run.finish({})
+    losses = values_of(record, "validation", "loss")
+    best = int(np.argmin(losses))
+    kept = evaluate(model, _splits(data)[1])
+    assert record.reported_epoch == best + 1
+    assert kept.loss == pytest.approx(losses[best])
+    assert reported.top1 == kept.top1 == values_of(record, "validation", "top1")[best]
 
 
-def test_classes_that_words_tell_apart_are_learned(train):
-    _, record = train(epochs=12, learning_rate=0.03)
+def test_validation_accuracy_of_the_reported_epoch_is_a_metric(train):
+    _, record = train(epochs=4, learning_rate=0.1)
+    accuracies = values_of(record, "validation", "top1")
+    assert record.metrics["validation_top1"] == accuracies[record.reported_epoch - 1]
+
+
+@pytest.mark.parametrize("patience", [1, 2])
+def test_training_stops_after_so_many_epochs_without_a_lower_validation_loss(train, patience):
+    _, record = train(epochs=25, patience=patience, learning_rate=0.3)
+    losses = values_of(record, "validation", "loss")
+    best = int(np.argmin(losses)) + 1
+    assert len(losses) == best + patience < 25
+    assert record.reported_epoch == best
+    stop = record.early_stop
+    assert (stop.epoch, stop.best_epoch, stop.patience) == (len(losses), best, patience)
+    for epoch in range(1, len(losses)):  # no earlier epoch gave reason to stop
+        assert epoch - (int(np.argmin(losses[:epoch])) + 1) < patience
+
+
+def test_without_patience_every_epoch_is_trained(train):
+    _, record = train(epochs=8, learning_rate=0.3)
+    assert record.epochs == 8
+    assert record.early_stop is None
+
+
+@pytest.mark.parametrize("patience", [0, 1.5, True])
+def test_patience_that_is_no_number_of_epochs_is_refused(train, patience):
+    with pytest.raises(ValueError, match=f"patience must be .* found {patience}"):
+        train(patience=patience)
+
+
+# --- what is learned ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_classes_that_words_tell_apart_are_learned(train, precision):
+    _, record = train(epochs=8, train_rows=96, learning_rate=0.03, precision=precision)
     assert values_of(record, "train", "loss")[-1] < 0.5 * values_of(record, "train", "loss")[0]
     assert record.metrics["top1"] >= 0.8
 
@@ -340,7 +426,8 @@ def test_two_classes_have_a_top_1_and_no_top_2(write_bbc_news):
         {c: [f"{c} {n}\n\nabout {c} {n} {c}" for n in range(10)] for c in ("tea", "rum")}
     )
     run = Run(seed=0, mode=Mode(seeds=1, epochs=1), device="cpu", data_dir=data_dir)
-    assert list(train_classifier(TINY, run)) == ["top1"]
+    config = dataclasses.replace(TINY, corpus="bbc_news")
+    assert list(train_classifier(config, run)) == ["top1", "validation_top1"]
 
 
 def test_trains_on_a_gpu_to_the_same_initial_weights_and_order(train):
