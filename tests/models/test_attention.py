@@ -143,7 +143,9 @@ def test_the_weights_are_the_softmax_of_the_model_s_own_queries_and_keys(encodin
     is_word = np.arange(9) < lengths.numpy()[:, None]
     for layer, words, seen in zip(model.blocks, inputs, weights, strict=True):
         x = np.zeros((5, 9, WIDTH))
-        x[is_word] = words[: is_word.sum()].double().numpy()  # the model packs them, one text after the other
+        x[is_word] = (
+            words[: is_word.sum()].double().numpy()
+        )  # the model packs them, one text after the other
         expected = brute_force(layer.attention, x, lengths, encoding)
         of_words = (w.swapaxes(1, 2)[is_word] for w in (seen.numpy(), expected))
         np.testing.assert_allclose(*of_words, atol=1e-5)

@@ -1,14 +1,15 @@
 """The linear layer against the definition in float64, whoever multiplies."""
 
 import pytest
-import torch
-
-from models.linear import Linear
 
 SHAPES = [((5, 3), 7), ((40, 64), 16), ((2, 3, 8), 24), ((1, 1), 1), ((7, 6), 6)]
 
 
 def layer_and_input(shape, width, bias=True, **how):
+    import torch
+
+    from models.linear import Linear
+
     generator = torch.Generator().manual_seed(0)
     layer = Linear(shape[-1], width, bias=bias)
     with torch.no_grad():
@@ -20,12 +21,16 @@ def layer_and_input(shape, width, bias=True, **how):
 
 def results(x, weight, bias, output):
     """The output, and the gradients of a weighted sum of it."""
+    import torch
+
     weights = torch.arange(output.numel(), dtype=torch.float64).view(output.shape).cos()
     inputs = [t for t in (x, weight, bias) if t is not None and t.requires_grad]
     return [output, *torch.autograd.grad((output * weights.to(output.dtype)).sum(), inputs)]
 
 
 def compared(layer, x, **tolerance):
+    import torch
+
     found = results(x, layer.weight, layer.bias, layer(x))
     exact = [
         None if t is None else t.detach().double().requires_grad_(t.requires_grad)
@@ -43,8 +48,11 @@ def test_output_and_gradients_are_those_of_the_definition(shape, width, bias):
     compared(*layer_and_input(shape, width, bias), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
 def test_other_precisions_are_multiplied_too(dtype):
+    import torch
+
+    dtype = getattr(torch, dtype)
     tolerance = 1e-9 if dtype == torch.float64 else 0.1
     layer, x = layer_and_input((40, 64), 16, dtype=dtype)
     assert layer(x).dtype == dtype
@@ -52,6 +60,8 @@ def test_other_precisions_are_multiplied_too(dtype):
 
 
 def test_autocast_is_heeded():
+    import torch
+
     layer, x = layer_and_input((40, 64), 16)
     with torch.autocast("cpu", torch.bfloat16):
         assert layer(x).dtype == torch.bfloat16
@@ -66,12 +76,16 @@ def test_what_needs_no_gradient_gets_none_and_the_others_are_right(frozen):
 
 
 def test_inputs_that_are_transposed_views_are_multiplied_as_they_are():
+    import torch
+
     layer, x = layer_and_input((4, 6), 5)
     layer.weight = torch.nn.Parameter(torch.randn(5, 4))
     torch.testing.assert_close(layer(x.t()), x.t() @ layer.weight.T + layer.bias)
 
 
 def test_the_same_product_has_the_same_bits():
+    import torch
+
     layer, x = layer_and_input((300, 64), 128)
     first = results(x, layer.weight, layer.bias, layer(x))
     second = results(x, layer.weight, layer.bias, layer(x))
@@ -79,10 +93,16 @@ def test_the_same_product_has_the_same_bits():
 
 
 def test_the_parameters_are_those_of_torch_s_layer():
+    import torch
+
+    from models.linear import Linear
+
     torch.nn.Linear(4, 3).load_state_dict(Linear(4, 3).state_dict())
 
 
 def test_second_derivatives_are_refused_rather_than_wrong():
+    import torch
+
     layer, x = layer_and_input((6, 4), 5)
     (gradient,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
     with pytest.raises(RuntimeError, match="once_differentiable"):
