@@ -42,7 +42,12 @@ study = Study(
             for size in (16, 256)
         ),
     ],
-    quick=Mode(seeds=3, config={**QUICK, "batch_size": 64}, epochs=3, train_rows=800),
+    quick=Mode(
+        seeds=3,
+        config={**QUICK, "max_length": 64, "batch_size": 64},
+        epochs=3,
+        train_rows=800,
+    ),
     full=Mode(seeds=5, epochs=10, patience=2),
 )
 
