@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-#: Rows are filled up to a multiple of this. oneDNN generates code for each new number of rows, and
-#: batches without padding have a new one at nearly every step: for a small model that took longer
-#: than the products.
+#: Rows are filled up to a multiple of this. oneDNN prepares each shape of a product, for half a
+#: millisecond, and batches without padding have a new shape at nearly every step: for a small model
+#: that took longer than the products.
 ROWS = 64
 
 

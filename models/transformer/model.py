@@ -20,7 +20,7 @@ from models.randomness import initialise
 from models.transformer.config import TransformerConfig
 from models.transformer.cpu_attention import CPUAttention
 from models.transformer.data import PADDING
-from models.transformer.packing import LONGEST, Packing, rounded_up
+from models.transformer.packing import Packing
 from models.transformer.positions import alibi_bias, rotary_turns, rotate, sinusoidal_positions
 
 if TYPE_CHECKING:
@@ -57,14 +57,11 @@ class TransformerClassifier(nn.Module):
     def _make_positions(self, config: TransformerConfig) -> None:
         """The table of the configured encoding; None for the others."""
         kind, length, width = config.positional_encoding, config.max_length, config.embed_dim
-        heads = config.num_heads
         self.position_embedding = nn.Embedding(length, width) if kind == "learned" else None
         tables = {
             "positions": sinusoidal_positions(length, width) if kind == "sinusoidal" else None,
-            "turns": rotary_turns(length, width // heads) if kind == "rotary" else None,
-            "distance_bias": (
-                alibi_bias(heads, rounded_up(length, LONGEST)) if kind == "alibi" else None
-            ),
+            "turns": rotary_turns(length, width // config.num_heads) if kind == "rotary" else None,
+            "distance_bias": alibi_bias(config.num_heads, length) if kind == "alibi" else None,
         }
         for name, table in tables.items():
             self.register_buffer(name, table, persistent=False)

@@ -14,12 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.linear import ROWS
+
 #: Attention on the CPU pads this many texts at a time: they fit into the cache, and texts that lie
 #: beside each other in a batch ordered by length are about as long as each other.
 TEXTS_AT_ONCE = 16
-#: On the CPU, numbers of rows are rounded up to multiples of these. oneDNN prepares each shape of a
-#: product for half a millisecond, as long as the product itself takes, and remembers a thousand.
-ROWS, LONGEST = 64, 4
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,7 @@ class Packing:
 
     lengths : int [batch], on the CPU, each at least 1
     device : of the words
-    distance_bias : float [heads, n, n] or None, added to the scores of attention; n is the longest
-        length or more, rounded up to a multiple of LONGEST
+    distance_bias : float [heads, longest, longest] or more, added to the scores of attention
     """
 
     lengths: np.ndarray
@@ -46,8 +44,8 @@ class Packing:
 
     @functools.cached_property
     def rows(self) -> int:
-        """Words, and what fills up."""
-        return rounded_up(self.words, ROWS) if self.device.type == "cpu" else self.words
+        """Words, and what fills up, so that linear layers need not."""
+        return -(-self.words // ROWS) * ROWS if self.device.type == "cpu" else self.words
 
     @functools.cached_property
     def texts(self) -> Tensor:
@@ -68,13 +66,12 @@ class Packing:
         if self.device.type != "cpu":
             return (self.whole,)
         starts = range(0, len(self.lengths), TEXTS_AT_ONCE)
-        groups = (self.lengths[start : start + TEXTS_AT_ONCE] for start in starts)
-        return tuple(self._group(lengths, LONGEST) for lengths in groups)
+        return tuple(self._group(self.lengths[start : start + TEXTS_AT_ONCE]) for start in starts)
 
     @functools.cached_property
     def whole(self) -> Group:
-        """All texts in one group, as long as the longest of them."""
-        return self._group(self.lengths, 1)
+        """All texts in one group."""
+        return self._group(self.lengths)
 
     def pack(self, tokens: Tensor) -> Tensor:
         """tokens int [batch, longest or more] -> int [rows]."""
@@ -91,8 +88,8 @@ class Packing:
         sums = sums.index_add(0, self.texts, x[: self.words])
         return sums / self._tensor(self.lengths)[:, None]
 
-    def _group(self, lengths: np.ndarray, multiple: int) -> Group:
-        longest = rounded_up(int(lengths.max()), multiple)
+    def _group(self, lengths: np.ndarray) -> Group:
+        longest = int(lengths.max())
         bias = None
         if self.distance_bias is not None:
             bias = self.distance_bias[None, :, :longest, :longest]
@@ -114,14 +111,9 @@ class Packing:
         return torch.from_numpy(values).to(self.device, non_blocking=True)
 
 
-def rounded_up(number: int, multiple: int) -> int:
-    """The lowest multiple that is *number* or more."""
-    return -(-number // multiple) * multiple
-
-
 @dataclass(frozen=True)
 class Group:
-    """Some texts of a batch, padded to the longest of them or a little more.
+    """Some texts of a batch, padded to the longest of them.
 
     bias : float [texts or 1, heads or 1, longest or 1, longest] or None: added to the scores of
         attention, -inf for padding
