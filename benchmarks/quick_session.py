@@ -3,7 +3,7 @@
 Prints the figures of README.md. Cold sessions of the different ways are interleaved round by round,
 because machines drift; their ratio is what counts.
 
-    python benchmarks/quick_session.py [--rounds 3]
+    python benchmarks/quick_session.py [--rounds 3] [--ways "no -n" "-n 2" ...]
 """
 
 from __future__ import annotations
@@ -27,25 +27,31 @@ WAYS = {
     "-n 2": ["-n", "2"],
     "-n 4": ["-n", "4"],
     "--ablation-jobs=1": ["--ablation-jobs=1"],
+    "Transformer studies": ["-k", "transformer"],
 }
+PARTIAL = "Transformer studies"  # whose summary has fewer rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3, help="cold sessions of each way [3]")
-    rounds = parser.parse_args().rounds
-    print(describe_machine())
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="[all]")
+    options = parser.parse_args()
+    data = os.environ.get("ABLATION_DATA")
+    print(describe_machine() + (", ABLATION_DATA is set" if data else ", BBC News alone"))
     with tempfile.TemporaryDirectory() as folder:
-        cold = {name: [] for name in WAYS}
-        for number in range(rounds):
-            for name, options in WAYS.items():
+        cold = {name: [] for name in options.ways}
+        for number in range(options.rounds):
+            for name in options.ways:
                 shutil.rmtree(Path(folder) / "store", ignore_errors=True)
                 report = Path(folder) / f"{name}-{number}".replace(" ", "")
-                cold[name].append(session(folder, report, *options))
+                cold[name].append(session(folder, report, *WAYS[name]))
                 print(f"  round {number + 1}, {name}: {cold[name][-1]:.1f} s", flush=True)
         warm = [session(folder, Path(folder) / "warm") for _ in range(5)]
         collect = [session(folder, Path(folder) / "warm", "--collect-only") for _ in range(5)]
-        summaries = {path.read_bytes() for path in Path(folder).glob("*/quick/summary.csv")}
+        reports = Path(folder).glob("*/quick/summary.csv")
+        whole = (path for path in reports if not path.parts[-3].startswith(PARTIAL.split()[0]))
+        summaries = {path.read_bytes() for path in whole}
         print_figures(cold, warm, collect)
         print(
             f"different summary.csv among all sessions: {len(summaries)} (1 means the same bytes)"
@@ -78,12 +84,12 @@ def describe_machine() -> str:
 
 
 def print_figures(cold: dict[str, list[float]], warm: list[float], collect: list[float]) -> None:
-    plain = cold["no -n"]
+    plain = next(iter(cold.values()))
     for name, seconds in cold.items():
         ratios = [ours / theirs for ours, theirs in zip(seconds, plain, strict=True)]
         print(
             f"cold, {name}: {spread(seconds)}, n = {len(seconds)}; "
-            f"{statistics.median(ratios):.2f} times the session without -n"
+            f"{statistics.median(ratios):.2f} times the session with {next(iter(cold))}"
         )
     print(f"warm, everything reused: {spread(warm)}, n = {len(warm)}")
     print(f"--collect-only: {spread(collect)}, n = {len(collect)}")

@@ -132,6 +132,23 @@ def test_rotary_scores_depend_on_the_distance_alone(one, other, shift, seed):
     assert score(one, one) == pytest.approx((query @ key).item(), abs=1e-4)
 
 
+def test_rotary_turns_queries_and_keys_in_the_model():
+    """Of one word again and again, scores differ by the distance alone, and they do differ."""
+    import torch
+
+    model = classifier("rotary", num_layers=1)
+    with torch.no_grad():
+        model.blocks[0].attention.qkv.weight.mul_(3)  # so that the weights are not nearly even
+    model.blocks[0].attention.recorded = recorded = []
+    model(torch.full((1, 8), 5))
+    scores = recorded[0][0].detach().double().log()  # but for a constant in each row
+    scores = scores - scores.diagonal(dim1=1, dim2=2)[..., None]
+    for distance in range(-6, 7):
+        same = scores.diagonal(offset=distance, dim1=1, dim2=2)
+        torch.testing.assert_close(same, same[:, :1].expand_as(same), atol=1e-4, rtol=0)
+    assert scores[0, 0, 1:].abs().min() > 0.01
+
+
 # --- ALiBi ----------------------------------------------------------------------------------
 
 

@@ -117,6 +117,23 @@ def test_trained_embeddings_move(small_ag_news):
     assert not torch.equal(before["embedding.weight"], after["embedding.weight"])
 
 
+def test_embeddings_are_not_decayed_and_matrices_are(small_ag_news):
+    """Rows of positions that no text reaches have no gradient: only decay could move them."""
+    import torch
+
+    before, after = _before_and_after(
+        small_ag_news, positional_encoding="learned", max_length=60, weight_decay=0.9
+    )
+    name = "position_embedding.weight"
+    assert torch.equal(before[name][40:], after[name][40:])
+    assert not torch.equal(before[name][:3], after[name][:3])
+    less = _before_and_after(
+        small_ag_news, positional_encoding="learned", max_length=60, weight_decay=0.0
+    )[1]
+    for matrix in ("blocks.0.ffn.expand.weight", "head.weight"):
+        assert after[matrix].norm() < less[matrix].norm()
+
+
 def _before_and_after(data_dir, **changes):
     """Copies of all weights before and after one epoch on the small corpus."""
     from models.transformer.training import fit
