@@ -45,7 +45,7 @@ study = Study(
     quick=Mode(
         seeds=3,
         config={**QUICK, "max_length": 64, "batch_size": 64},
-        epochs=3,
+        epochs=4,
         train_rows=800,
     ),
     full=Mode(seeds=5, epochs=10, patience=2),

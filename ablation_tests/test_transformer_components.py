@@ -24,7 +24,7 @@ study = Study(
         Variant(name, ablation.changes, description=ablation.description)
         for name, ablation in ABLATIONS.items()
     ],
-    quick=Mode(seeds=3, config=QUICK, epochs=3, train_rows=800),
+    quick=Mode(seeds=3, config=QUICK, epochs=4, train_rows=800),
     full=Mode(seeds=5, config=grid.best(), epochs=10, patience=2),
 )
 

@@ -30,7 +30,7 @@ grid = Study.grid(
     select="validation_top1",
     metrics=["top1", "top2", "validation_top1"],
     also=["top2"],
-    quick=Mode(seeds=3, config=SMALL, epochs=3, train_rows=800),
+    quick=Mode(seeds=3, config=SMALL, epochs=4, train_rows=800),
     full=Mode(seeds=5, epochs=10, patience=2),
 )
 

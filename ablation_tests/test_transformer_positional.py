@@ -45,7 +45,7 @@ study = Study(
             "(Vaswani et al. 2017, section 3.5).",
         ),
     ],
-    quick=Mode(seeds=3, config=QUICK, epochs=3, train_rows=800),
+    quick=Mode(seeds=3, config=QUICK, epochs=4, train_rows=800),
     full=Mode(seeds=5, epochs=10, patience=2),
 )
 

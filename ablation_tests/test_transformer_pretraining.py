@@ -41,7 +41,7 @@ study = Study(
             "(Devlin et al. 2019, section 4).",
         ),
     ],
-    quick=Mode(seeds=3, config={**QUICK, "max_length": 32}, epochs=2, train_rows=300),
+    quick=Mode(seeds=3, config={**QUICK, "max_length": 24}, epochs=2, train_rows=240),
     full=Mode(seeds=5, epochs=10, patience=2),
 )
 
