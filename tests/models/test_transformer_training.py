@@ -6,16 +6,13 @@ import itertools
 
 import numpy as np
 import pytest
+import tiny_classifier
+from tiny_classifier import TINY, TRAIN_ROWS, splits_of, untrained, values_of
 
-from models.transformer import TransformerConfig, train_classifier
+from models.transformer import train_classifier
 from pytest_ablation.errors import Diverged
 from pytest_ablation.mode import Mode
 from pytest_ablation.run import Run
-
-TINY = TransformerConfig(
-    corpus="ag_news", embed_dim=8, num_heads=2, num_layers=1, ffn_dim=12, max_length=14,
-    batch_size=5, learning_rate=0.01, weight_decay=0.1, min_count=2,
-)  # fmt: skip
 
 #: For every field a value other than TINY's.
 CHANGES = {
@@ -37,30 +34,17 @@ CHANGES = {
 }
 #: Tested by themselves: other data, and a model of another kind.
 OTHER_FIELDS = {"corpus", "encoder", "fine_tune", "encoder_learning_rate"}
-TRAIN_ROWS = 24
 
 
 @pytest.fixture(scope="module")
 def train(small_ag_news):
-    """Train on a part of the small corpus; returns the finished run and its record."""
-
-    def train(seed=0, epochs=2, device="cpu", patience=None, train_rows=TRAIN_ROWS, **changes):
-        budget = {"epochs": epochs, "patience": patience, "train_rows": train_rows}
-        run = Run(seed=seed, mode=Mode(seeds=1, **budget), device=device, data_dir=small_ag_news)
-        metrics = train_classifier(dataclasses.replace(TINY, **changes), run)
-        return run, run.finish(metrics)
-
-    return train
+    return functools.partial(tiny_classifier.train, small_ag_news)
 
 
 @pytest.fixture(scope="module")
 def trained_with(train):
     """The run and record of TINY with another value of one field (None: as it is), made once."""
     return functools.cache(lambda field=None: train(**({field: CHANGES[field]} if field else {})))
-
-
-def values_of(record, split, metric):
-    return [row.value for row in record.history if (row.split, row.metric) == (split, metric)]
 
 
 # --- the configuration ----------------------------------------------------------------------
@@ -138,31 +122,10 @@ def _before_and_after(data_dir, **changes):
     """Copies of all weights before and after one epoch on the small corpus."""
     from models.transformer.training import fit
 
-    model, config, run, data = _untrained(data_dir, **changes)
+    model, config, run, data = untrained(data_dir, **changes)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    fit(model, config, run, *_splits(data))
+    fit(model, config, run, *splits_of(data))
     return before, model.state_dict()
-
-
-def _untrained(data_dir, seed=0, budget=None, **changes):
-    from models.transformer.data import load_data
-    from models.transformer.model import TransformerClassifier
-
-    config = dataclasses.replace(TINY, **changes)
-    mode = Mode(seeds=1, **{"epochs": 1, **(budget or {})})
-    run = Run(seed=seed, mode=mode, device="cpu", data_dir=data_dir)
-    data = load_data(config, data_dir, TRAIN_ROWS)
-    model = TransformerClassifier(
-        config, run, vocabulary_size=data.vocabulary_size, num_classes=len(data.classes)
-    )
-    return model, config, run, data
-
-
-def _splits(data):
-    """The training and the validation split on the device."""
-    from models.transformer.training import DeviceSplit
-
-    return DeviceSplit.of(data.train, "cpu"), DeviceSplit.of(data.validation, "cpu")
 
 
 def test_gradients_of_earlier_steps_are_not_added(small_ag_news):
@@ -179,8 +142,8 @@ def test_logged_training_loss_and_accuracy_are_means_over_the_examples(train, sm
 
     # At this rate and without dropout an epoch is an evaluation of the training split.
     record = train(learning_rate=1e-12, dropout=0.0, batch_size=7)[1]
-    model, _, _, data = _untrained(small_ag_news)
-    expected = evaluate(model, _splits(data)[0])
+    model, _, _, data = untrained(small_ag_news)
+    expected = evaluate(model, splits_of(data)[0])
     assert values_of(record, "train", "loss") == pytest.approx([expected.loss] * 2, rel=1e-5)
     assert values_of(record, "train", "top1") == pytest.approx([expected.top1] * 2)
 
@@ -203,9 +166,9 @@ def _gradients(data_dir, steps=1, **changes):
 
     from models.transformer.training import Optimizer
 
-    model, config, run, data = _untrained(data_dir, dropout=0.0, **changes)
+    model, config, run, data = untrained(data_dir, dropout=0.0, **changes)
     optimizer = Optimizer(model, config, run, steps_per_epoch=steps)
-    split, _ = _splits(data)
+    split, _ = splits_of(data)
     inputs = split.inputs(np.arange(len(split)))
     for _ in range(steps):
         optimizer.step(torch.nn.functional.cross_entropy(model(*inputs), split.labels))
@@ -311,7 +274,7 @@ def test_run_tells_history_parameters_and_data(trained_with, small_ag_news):
     run, record = trained_with()
     for split, metric in itertools.product(("train", "validation"), ("loss", "top1")):
         assert len(values_of(record, split, metric)) == 2
-    model, _, _, data = _untrained(small_ag_news)
+    model, _, _, data = untrained(small_ag_news)
     assert run.parameters == sum(value.numel() for value in model.state_dict().values())
     assert record.notes["data"] == data.description
     assert record.cost.train_seconds > 0
@@ -324,7 +287,7 @@ def test_accuracies_are_those_of_the_saved_predictions_in_the_order_of_the_test_
 
     run, record = trained_with()
     saved = run.predictions
-    labels = _untrained(small_ag_news)[3].news.test.labels
+    labels = untrained(small_ag_news)[3].news.test.labels
     assert saved["labels"].tolist() == labels.tolist()
     assert saved["scores"].shape == (len(labels), 4)
     assert saved["scores"].dtype == np.float32
@@ -339,8 +302,8 @@ def test_evaluation_scores_each_text_as_if_alone(small_ag_news):
 
     from models.transformer.training import evaluate
 
-    model, _, _, data = _untrained(small_ag_news)
-    seen = evaluate(model, _splits(data)[0])
+    model, _, _, data = untrained(small_ag_news)
+    seen = evaluate(model, splits_of(data)[0])
     for row, length in enumerate(data.train.lengths):
         alone = model(torch.from_numpy(data.train.tokens[row : row + 1, :length]))
         assert seen.scores[row] == pytest.approx(alone[0].detach().numpy(), abs=1e-5)
@@ -375,57 +338,6 @@ def test_any_model_and_splits_that_fit_each_other_can_be_trained():
     run = Run(seed=0, mode=Mode(seeds=1, epochs=30), device="cpu")
     config = dataclasses.replace(TINY, learning_rate=0.1)
     assert fit(Model(2, 2), config, run, Numbers(60, 0), Numbers(40, 1)).top1 > 0.9
-
-
-# --- the epoch that is reported, and early stopping -----------------------------------------
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_weights_of_the_epoch_with_the_lowest_validation_loss_are_kept(small_ag_news, seed):
-    from models.transformer.training import evaluate, fit
-
-    model, config, run, data = _untrained(
-        small_ag_news, budget={"epochs": 6}, seed=seed, learning_rate=0.1
-    )
-    reported = fit(model, config, run, *_splits(data))
-    record = run.finish({})
-    losses = values_of(record, "validation", "loss")
-    best = int(np.argmin(losses))
-    kept = evaluate(model, _splits(data)[1])
-    assert record.reported_epoch == best + 1
-    assert kept.loss == pytest.approx(losses[best])
-    assert reported.top1 == kept.top1 == values_of(record, "validation", "top1")[best]
-
-
-def test_validation_accuracy_of_the_reported_epoch_is_a_metric(train):
-    _, record = train(epochs=4, learning_rate=0.1)
-    accuracies = values_of(record, "validation", "top1")
-    assert record.metrics["validation_top1"] == accuracies[record.reported_epoch - 1]
-
-
-@pytest.mark.parametrize("patience", [1, 2])
-def test_training_stops_after_so_many_epochs_without_a_lower_validation_loss(train, patience):
-    _, record = train(epochs=25, patience=patience, learning_rate=0.3)
-    losses = values_of(record, "validation", "loss")
-    best = int(np.argmin(losses)) + 1
-    assert len(losses) == best + patience < 25
-    assert record.reported_epoch == best
-    stop = record.early_stop
-    assert (stop.epoch, stop.best_epoch, stop.patience) == (len(losses), best, patience)
-    for epoch in range(1, len(losses)):  # no earlier epoch gave reason to stop
-        assert epoch - (int(np.argmin(losses[:epoch])) + 1) < patience
-
-
-def test_without_patience_every_epoch_is_trained(train):
-    _, record = train(epochs=8, learning_rate=0.3)
-    assert record.epochs == 8
-    assert record.early_stop is None
-
-
-@pytest.mark.parametrize("patience", [0, 1.5, True])
-def test_patience_that_is_no_number_of_epochs_is_refused(train, patience):
-    with pytest.raises(ValueError, match=f"patience must be .* found {patience}"):
-        train(patience=patience)
 
 
 # --- what is learned ------------------------------------------------------------------------
