@@ -7,6 +7,8 @@ imported already, if there is one.
 from __future__ import annotations
 
 import contextlib
+import functools
+import os
 import platform
 import sys
 from pathlib import Path
@@ -33,8 +35,20 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "machine": platform.machine(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads() if torch is not None else None,
     }
+
+
+@functools.cache
+def _processor() -> str:
+    """The processor's name: Linux says it in proc(5), other systems to Python."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
 
 
 def reset_peak_memory() -> None:

@@ -13,9 +13,10 @@ import json
 import os
 import shutil
 import uuid
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
@@ -28,6 +29,9 @@ from pytest_ablation.record import (
     HistoryRow,
     Record,
 )
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MODEL_FILE = "model.safetensors"
 HEAT_MAPS_FILE = "heat_maps.npz"
@@ -129,6 +133,24 @@ class Store:
                 return {name: HeatMaps.of(texts, kept[_in_npz(name)]) for name, texts in told}
         except (OSError, KeyError, ValueError) as error:
             raise DamagedRecord(f"{path} is not what its record says: {error}") from error
+
+    def predictions(self, key: str) -> dict[str, np.ndarray]:
+        """What the run *key* kept per example, by name; {} where there is nothing, or no record.
+
+        Raises
+        ------
+        DamagedRecord
+        """
+        if self._read(key, unread=_ONLY_WHEN_USED) is None:
+            return {}
+        import numpy as np
+
+        path = self.runs / key / "predictions.npz"
+        try:
+            with np.load(path, allow_pickle=False) as kept:
+                return {name: kept[name] for name in kept.files}
+        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+            raise DamagedRecord(f"{path} holds no arrays of numbers: {error}") from error
 
     def has_model(self, key: str) -> bool:
         """Whether a model was kept with the run *key*."""
