@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_ablation.configuration import did_you_mean
 from pytest_ablation.errors import AblationError, UnknownName
+from pytest_ablation.expectations import Expectation, expectation, failure_text, judged
+from pytest_ablation.properties import case_properties
 from pytest_ablation.results import MetricResult, RowResult
 
 if TYPE_CHECKING:
@@ -83,12 +86,7 @@ class Ablation:
             The study reports no such metric; the message has the nearest names.
         """
         __tracebackhide__ = True
-        name = self.leading if name is None else name
-        if name not in self._case.study.metrics:
-            raise UnknownName(
-                f"study {self.study!r} reports no metric {name!r}"
-                f"{did_you_mean(name, self._case.study.metrics)}"
-            )
+        name = self._known_metric(name)
         return self.run().metrics[name]
 
     def delta(self, metric: str | None = None) -> Delta:
@@ -114,6 +112,118 @@ class Ablation:
                 f"with, and has no delta: ask for ablation.metric(...).mean"
             )
         return delta
+
+    def expect(
+        self,
+        metric: str | None = None,
+        *,
+        worse_than: float | None = None,
+        no_worse_than: float | None = None,
+        better_than: float | None = None,
+        no_better_than: float | None = None,
+        verdict: str | Iterable[str] | None = None,
+        at_least: float | None = None,
+        at_most: float | None = None,
+        proof: bool = True,
+    ) -> Delta | MetricResult:
+        """Fail the case unless the metric came out as expected; all that is given must hold.
+
+        The sizes of changes are amounts of 0 or more in the metric's own unit (0.02 is two points
+        of an accuracy), in the direction that is worse or better for the metric: ``worse_than`` is
+        a drop of an accuracy, and a rise of a metric in ``Study(lower_is_better=...)``. They are
+        held against the interval of :meth:`delta`, not against its mean.
+
+        Parameters
+        ----------
+        metric : str, optional
+            Default: the leading metric.
+        worse_than, better_than : float, optional
+            The change is proven to be larger: the whole interval lies beyond this size.
+        no_worse_than, no_better_than : float, optional
+            The change is proven not to be larger: no part of the interval lies beyond this size
+            (non-inferiority). With *proof* false it suffices that the opposite is not proven: the
+            interval does not lie beyond it as a whole.
+        verdict : str, or several
+            The verdict is this one, or one of these.
+        at_least, at_most : float, optional
+            The mean itself, whatever its spread, is not below or not above this value; for the
+            baseline's cell of a grid too, which has no delta.
+        proof : bool
+            See ``no_worse_than``.
+
+        Returns
+        -------
+        Delta
+            Or the MetricResult, where only ``at_least`` or ``at_most`` is given.
+
+        Raises
+        ------
+        AblationError
+            Before anything trains: nothing is expected, a limit is no finite number or the size of
+            a change is negative, two limits contradict each other, *proof* is false without
+            ``no_worse_than`` or ``no_better_than``. Afterwards: see :meth:`delta`.
+        UnknownName
+            Before anything trains: no such metric, no such verdict.
+
+        Notes
+        -----
+        One seed has no interval, and neither have several with the same difference each: then
+        nothing about a change is proven, and only what needs no proof holds.
+        """
+        __tracebackhide__ = True
+        expected = expectation(
+            worse_than=worse_than,
+            no_worse_than=no_worse_than,
+            better_than=better_than,
+            no_better_than=no_better_than,
+            verdict=verdict,
+            at_least=at_least,
+            at_most=at_most,
+            proof=proof,
+        )
+        metric = self._known_metric(metric)
+        result = self.metric(metric)
+        if not expected.needs_delta:
+            self._fail_unless(expected, metric, None)
+            return result
+        delta = self.delta(metric)
+        self._fail_unless(expected, metric, delta)
+        return delta
+
+    def properties(self) -> list[tuple[str, str]]:
+        """What :meth:`run` found, for JUnit XML; [] before it has run."""
+        if self._result is None:
+            return []
+        plan = self._session.plan.study(self.study, self.mode)
+        rows = self._session.gate_rows(self._case)
+        return case_properties(self._result, plan, rows)
+
+    def _known_metric(self, name: str | None) -> str:
+        """*name*, or the leading metric for None; ``UnknownName`` where the study has none such."""
+        name = self.leading if name is None else name
+        if name not in self._case.study.metrics:
+            raise UnknownName(
+                f"study {self.study!r} reports no metric {name!r}"
+                f"{did_you_mean(str(name), self._case.study.metrics)}"
+            )
+        return name
+
+    def _fail_unless(self, expected: Expectation, metric: str, delta: Delta | None) -> None:
+        __tracebackhide__ = True
+        row = self.run()
+        mean = row.metrics[metric].mean
+        rises = metric not in self._case.study.lower_is_better
+        findings = judged(expected, mean, delta, higher_is_better=rises)
+        if any(finding.outcome != "holds" for finding in findings):
+            text = failure_text(
+                f"{self.study}, {self.variant} ({self.mode}): {metric} is not as expected",
+                findings,
+                mean=mean,
+                delta=delta,
+                values={seed: record.metrics[metric] for seed, record in row.records.items()},
+                names=(self.variant, row.plan.baseline or ""),
+            )
+            pytest.fail(text, pytrace=False)
 
     def _failure_text(self, result: RowResult) -> str:
         text = f"{self.study}, {self.variant} ({self.mode}): {result.status}\n{result.message}"

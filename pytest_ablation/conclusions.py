@@ -26,10 +26,7 @@ from pytest_ablation.report_text import (
 from pytest_ablation.results import RowResult, StudyResult, by_delta
 from pytest_ablation.statistics import Delta
 
-_NOTE = (
-    "Intervals are in points: 95 %, Student's t over the seeds, paired by seed, not adjusted for "
-    "the number of comparisons."
-)
+_NOTE = "Intervals are 95 %, in points; what they speak about stands below each study's table."
 
 
 def closing(results: Sequence[StudyResult]) -> list[str]:
@@ -97,7 +94,7 @@ def _changed(study: StudyResult, rows: Sequence[RowResult]) -> list[str]:
 
 
 def _necessary(study: StudyResult, worse: Sequence[RowResult]) -> list[str]:
-    """What the variants that are worse take away, in order of what is lost without it.
+    """What the variants that are worse take away, in order of the harm that is done without it.
 
     A variant takes something away where all that it changes is switched off (None, False, 0 or an
     empty text) or cut to one (heads, say). Other changes exchange one thing for another, and that
@@ -121,10 +118,10 @@ def _necessary(study: StudyResult, worse: Sequence[RowResult]) -> list[str]:
         for what, rows in removed.items()
     ]
     seeds = span([row.metrics[leading].delta.n_seeds for row in worse])
-    return [
-        f"Necessary, in order of the points that are lost without ({seeds} seeds): "
-        f"{'; '.join(listed)}."
-    ]
+    order = "the points that are lost without"
+    if not study.plan.is_better_higher(leading):
+        order = f"the points that {code(leading)} rises by without"
+    return [f"Necessary, in order of {order} ({seeds} seeds): {'; '.join(listed)}."]
 
 
 def _is_removal(old: Any, new: Any) -> bool:
@@ -191,7 +188,8 @@ def _favoured(study: StudyResult, deltas: Mapping[str, Delta]) -> list[str]:
     choice = study.plan.choice
     if choice is None or not choice.second or not deltas:
         return []
+    harm = "losses" if study.plan.is_better_higher(study.plan.leading) else "rises"
     return [
         f"The baseline was chosen as the best cell of {code(choice.study)} by the same runs of it "
-        f"({count(choice.seeds, 'seed')}), which favours it: losses may be a little overstated."
+        f"({count(choice.seeds, 'seed')}), which favours it: {harm} may be a little overstated."
     ]

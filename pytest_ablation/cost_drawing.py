@@ -87,8 +87,12 @@ def draw_cost(study: StudyResult, folder: Path) -> list[Picture]:
     file = f"figures/{plan.name}-cost.png"
     heading = f"{plan.leading} against seconds of training"
     title = f"{plan.name} ({plan.mode}): {heading}"
-    digest = source_digest([found, plan.leading, title], __file__)
-    write_figure(folder / file, digest, lambda: cost_figure(found, plan.leading, title))
+    upwards = plan.leading
+    if not plan.is_better_higher(plan.leading):
+        heading = f"{plan.leading} (lower is better) against seconds of training"
+        upwards = f"{shortened(plan.leading, 30)} (lower is better)"
+    digest = source_digest([found, upwards, title], __file__)
+    write_figure(folder / file, digest, lambda: cost_figure(found, upwards, title))
     missing = [", ".join(names) for names, row in study.models() if not row.records]
     absent = f" Not drawn, for no run has finished: {'; '.join(missing)}." if missing else ""
     listed = "; ".join(
@@ -120,17 +124,19 @@ def points(study: StudyResult) -> list[Point]:
         seconds = mean([record.cost.train_seconds for record in records])
         spread = mean(values), min(values), max(values)
         found.append(Point(names, seconds, *spread, len(records), trouble))
-    found.sort(key=lambda point: (point.seconds, -point.value, point.names))
-    return list(_with_unbeaten(found))
+    sign = 1 if study.plan.is_better_higher(metric) else -1
+    found.sort(key=lambda point: (point.seconds, -sign * point.value, point.names))
+    return list(_with_unbeaten(found, sign))
 
 
-def _with_unbeaten(found: Sequence[Point]) -> Iterator[Point]:
+def _with_unbeaten(found: Sequence[Point], sign: int) -> Iterator[Point]:
+    """*sign* is 1 where a higher value is better, else -1."""
     sound = [point for point in found if not point.trouble]
     for point in found:
         beaten = any(
-            (other.seconds, -other.value) != (point.seconds, -point.value)
+            (other.seconds, other.value) != (point.seconds, point.value)
             and other.seconds <= point.seconds
-            and other.value >= point.value
+            and sign * other.value >= sign * point.value
             for other in sound
         )
         yield replace(point, is_unbeaten=not point.trouble and not beaten)

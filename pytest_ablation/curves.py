@@ -91,10 +91,17 @@ def split_words(splits: Sequence[str]) -> list[str]:
     return ["training" if split == "train" else split for split in splits]
 
 
-def logged_metric(leading: str, names: Collection[str]) -> str | None:
+def logged_metric(
+    leading: str, names: Collection[str], *, higher_is_better: bool = True
+) -> str | None:
     """The logged metric that stands for *leading*: itself, or the longest name that it ends with.
 
-    What rises where *leading* falls does not stand for it: no loss, and of ``neg_x`` not ``x``.
+    What rises where *leading* falls does not stand for it: no loss for what is better when higher,
+    and of ``neg_x`` not ``x``.
+
+    Parameters
+    ----------
+    higher_is_better : of *leading*
 
     Examples
     --------
@@ -103,7 +110,8 @@ def logged_metric(leading: str, names: Collection[str]) -> str | None:
     >>> logged_metric("neg_mse", ["mse"]) is None
     True
     """
-    return _ending_of(leading, [name for name in names if not _is_opposite(leading, name)])
+    alike = [name for name in names if not _is_opposite(leading, name, higher_is_better)]
+    return _ending_of(leading, alike)
 
 
 def _ending_of(leading: str, names: Collection[str]) -> str | None:
@@ -111,9 +119,14 @@ def _ending_of(leading: str, names: Collection[str]) -> str | None:
     return max(fitting, key=len, default=None)
 
 
-def _is_opposite(leading: str, name: str) -> bool:
+def _is_opposite(leading: str, name: str, higher_is_better: bool) -> bool:
     rest = leading.removesuffix(name)
-    return bool(rest) and ("loss" in name or rest.endswith(("neg_", "negative_")))
+    if not rest:
+        return False
+    is_turned = rest.endswith(("neg_", "negative_"))
+    if not higher_is_better:  # of "error_top1" "top1" is the opposite, "top1_error" is not
+        return is_turned or "error" in rest or "loss" in rest
+    return is_turned or "loss" in name
 
 
 def drawn_metric(leading: str, names: Collection[str]) -> str | None:

@@ -32,8 +32,13 @@ _GRACE_SECONDS = 5.0
 class Executor(Protocol):
     """Trains runs. One per session and process."""
 
-    def collect(self, specs: Sequence[RunSpec], tick: Callable[[], None]) -> dict[str, Outcome]:
-        """The outcome of each run, by key; calls *tick* now and then while it waits."""
+    def collect(
+        self, specs: Sequence[RunSpec], tick: Callable[[], None], *, again: bool = True
+    ) -> dict[str, Outcome]:
+        """The outcome of each run, by key; calls *tick* now and then while it waits.
+
+        A run that killed another process of this session is tried *again* or not.
+        """
         ...
 
     def announce(self, specs: Sequence[RunSpec]) -> None:
@@ -51,7 +56,9 @@ class InlineExecutor:
     def __init__(self, place: Workplace) -> None:
         self._place = place
 
-    def collect(self, specs: Sequence[RunSpec], tick: Callable[[], None]) -> dict[str, Outcome]:
+    def collect(
+        self, specs: Sequence[RunSpec], tick: Callable[[], None], *, again: bool = True
+    ) -> dict[str, Outcome]:
         """Runs that another process is training right now are left for last."""
         outcomes: dict[str, Outcome] = {}
         waiting = list(specs)
@@ -59,7 +66,7 @@ class InlineExecutor:
             busy = []
             for spec in waiting:
                 tick()
-                outcome = obtain(spec, self._place, tick)
+                outcome = obtain(spec, self._place, tick, again=again)
                 if outcome is None:
                     busy.append(spec)
                 else:
@@ -99,7 +106,9 @@ class PoolExecutor:
         ]
         self._children: dict[int, _Child] = {}
 
-    def collect(self, specs: Sequence[RunSpec], tick: Callable[[], None]) -> dict[str, Outcome]:
+    def collect(
+        self, specs: Sequence[RunSpec], tick: Callable[[], None], *, again: bool = True
+    ) -> dict[str, Outcome]:
         for spec in [*specs, *self._upcoming]:
             self._submit(spec)
         self._upcoming = []

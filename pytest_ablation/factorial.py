@@ -105,7 +105,9 @@ def find_factorial(
     return Factorial((first, second), tuple(cells))
 
 
-def effects(cells: Mapping[Levels, Mapping[int, float]], *, margin: float) -> Effects:
+def effects(
+    cells: Mapping[Levels, Mapping[int, float]], *, margin: float, higher_is_better: bool = True
+) -> Effects:
     """Main effects and interaction over the seeds that all four cells share.
 
     Per seed, with y the metric of a cell (Montgomery, *Design and Analysis of Experiments*,
@@ -121,6 +123,7 @@ def effects(cells: Mapping[Levels, Mapping[int, float]], *, margin: float) -> Ef
     ----------
     cells : levels to {seed: value}, all four cells
     margin : an effect inside ``[-margin, margin]`` does not matter
+    higher_is_better : of the metric; where it is not, an effect above 0 is ``worse``
     """
     none, first, second, both = (cells[levels] for levels in CELLS)
     seeds = set(none) & set(first) & set(second) & set(both)
@@ -130,7 +133,8 @@ def effects(cells: Mapping[Levels, Mapping[int, float]], *, margin: float) -> Ef
             s: of_none * none[s] + of_first * first[s] + of_second * second[s] + of_both * both[s]
             for s in seeds
         }
-        return paired_delta(values, dict.fromkeys(seeds, 0.0), margin=margin)
+        nothing = dict.fromkeys(seeds, 0.0)
+        return paired_delta(values, nothing, margin=margin, higher_is_better=higher_is_better)
 
     return Effects(
         first=contrast(-0.5, 0.5, -0.5, 0.5),

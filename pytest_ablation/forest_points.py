@@ -55,12 +55,14 @@ class Changes:
     margin : a change up to this size, in the metric's own unit, does not matter
     is_relative : whether numbers are percent of the baseline's mean; else they are as measured
     lines : tuple of Change
+    higher_is_better : whether what lies on the right is better
     """
 
     metric: str
     margin: float
     is_relative: bool
     lines: tuple[Change, ...]
+    higher_is_better: bool = True
 
     @property
     def baseline(self) -> str:
@@ -91,7 +93,8 @@ def changes(study: StudyResult) -> Changes:
     ]
     is_relative = all(mean is not None and mean > 0 for mean in means)
     lines = tuple(_change(rows, metric, study.plan.margin, is_relative) for rows in groups.values())
-    return Changes(metric, study.plan.margin, is_relative, lines)
+    rises = study.plan.is_better_higher(metric)
+    return Changes(metric, study.plan.margin, is_relative, lines, rises)
 
 
 def _change(rows: Sequence[RowResult], metric: str, margin: float, is_relative: bool) -> Change:
@@ -138,6 +141,7 @@ def remarks(found: Changes) -> list[str]:
     has_interval = [line for line in lines if line.low is not None]
     limits = limits_of(found)
     said = {
+        "lower is better: improvements lie on the left of 0": not found.higher_is_better,
         "mark and bar: mean over the seeds and its 95 % interval": any(
             line.low < line.high for line in has_interval
         ),

@@ -90,7 +90,7 @@ def grid_result(study: StudyResult) -> GridResult:
         (_cell(row, plan.select) for row in rows if row.name not in left_out),
         key=lambda cell: -cell.mean,
     )
-    result = GridResult(grid, plan.select, plan.margin, (), left_out)
+    result = GridResult(grid, plan.select, plan.margins[plan.select], (), left_out)
     if not ranked:
         return result
     best = ranked[0]

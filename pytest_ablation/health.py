@@ -14,6 +14,7 @@ from pytest_ablation.histories import (
     TRAIN,
     VALIDATION,
     best_epoch,
+    is_better_higher,
     leading_name,
     reported_epoch,
     series,
@@ -64,7 +65,7 @@ class Gap:
     ----------
     metric : what was compared
     value : in the direction that is worse for validation: training minus validation, or, of a
-        loss, validation minus training
+        loss and of what else is better when lower, validation minus training
     epochs : the epochs at which it was read, seed by seed
     chosen : whether some run reports an epoch before its last one already
     worsens : whether validation got worse over the last quarter of the epochs; None where there
@@ -124,11 +125,16 @@ class Sensitivity:
     value: float | None
     rates: Mapping[str, float]
     probes: tuple[Probe, ...]
+    higher_is_better: bool = True
 
     def better(self, margin: float) -> Probe | None:
         """The best probe, where it beats the used rate by more than *margin*."""
-        found = [probe for probe in self.probes if (probe.change or 0.0) > margin]
-        return max(found, key=lambda probe: probe.change, default=None)
+        found = [probe for probe in self.probes if self._gain(probe) > margin]
+        return max(found, key=self._gain, default=None)
+
+    def _gain(self, probe: Probe) -> float:
+        change = probe.change or 0.0
+        return change if self.higher_is_better else -change
 
 
 def largest_gradient(records: Records) -> LargestGradient | None:
@@ -168,19 +174,21 @@ def recovered_from(record: Record) -> bool:
     return losses[epoch] < losses[epoch - 1]
 
 
-def gap(records: Records, leading: str) -> Gap | None:
+def gap(records: Records, leading: str, *, higher_is_better: bool = True) -> Gap | None:
     """Training against validation at the reported epoch, or the last one before that has both.
 
     Of the leading metric, or what was logged in its place; else of the loss. None where no run has
     logged the same on both splits.
     """
-    for wanted in (leading, "loss"):
-        found = [pair for r in records.values() if (pair := _gap_of(r, wanted)) is not None]
+    for wanted, rises in ((leading, higher_is_better), ("loss", False)):
+        found = [pair for r in records.values() if (pair := _gap_of(r, wanted, rises)) is not None]
         if found:
             name = found[0][0]
-            worsens = [
-                w for r in records.values() if (w := validation_worsens(r, name)) is not None
+            told = [
+                validation_worsens(record, name, higher_is_better=rises)
+                for record in records.values()
             ]
+            worsens = [worse for worse in told if worse is not None]
             return Gap(
                 metric=name,
                 value=mean([value for _, value, _ in found]),
@@ -191,9 +199,9 @@ def gap(records: Records, leading: str) -> Gap | None:
     return None
 
 
-def _gap_of(record: Record, wanted: str) -> tuple[str, float, int] | None:
+def _gap_of(record: Record, wanted: str, rises: bool) -> tuple[str, float, int] | None:
     """The metric's name, the gap, and the epoch."""
-    name = leading_name(record, wanted, TRAIN, VALIDATION)
+    name = leading_name(record, wanted, TRAIN, VALIDATION, higher_is_better=rises)
     if name is None:
         return None
     train, validation = series(record, TRAIN, name), series(record, VALIDATION, name)
@@ -201,22 +209,24 @@ def _gap_of(record: Record, wanted: str) -> tuple[str, float, int] | None:
     if not epochs:
         return None
     difference = train[epochs[-1]] - validation[epochs[-1]]
-    return name, -difference if "loss" in name else difference, epochs[-1]
+    return name, difference if is_better_higher(name, rises) else -difference, epochs[-1]
 
 
-def validation_worsens(record: Record, metric: str) -> bool | None:
+def validation_worsens(
+    record: Record, metric: str, *, higher_is_better: bool = True
+) -> bool | None:
     """Whether validation got worse over the last quarter of the epochs.
 
     The rule: over the last quarter of the epochs with a value (rounded up), the mean validation
-    loss is higher, or the mean validation metric lower, than over as many epochs before. None with
+    loss is higher, or the mean validation metric worse, than over as many epochs before. None with
     fewer than four such epochs.
     """
-    rises = [
-        change if "loss" in name else -change
+    harms = [
+        -change if is_better_higher(name, higher_is_better) else change
         for name in dict.fromkeys((metric, "loss"))
         if (change := _late_change(series(record, VALIDATION, name))) is not None
     ]
-    return any(rise > 0 for rise in rises) if rises else None
+    return any(harm > 0 for harm in harms) if harms else None
 
 
 def _late_change(values: Mapping[int, float]) -> float | None:
@@ -228,10 +238,10 @@ def _late_change(values: Mapping[int, float]) -> float | None:
     return mean(listed[-quarter:]) - mean(listed[-2 * quarter : -quarter])
 
 
-def epochs_of(records: Records, leading: str) -> Epochs | None:
+def epochs_of(records: Records, leading: str, *, higher_is_better: bool = True) -> Epochs | None:
     """How long the runs trained and which epoch was best; None where no run tells the latter."""
     told = list(records.values())
-    best = tuple(best_epoch(record, leading) for record in told)
+    best = tuple(best_epoch(r, leading, higher_is_better=higher_is_better) for r in told)
     if all(epoch is None for epoch in best):
         return None
     stops = [record.early_stop for record in told]
@@ -261,7 +271,8 @@ def sensitivity(study: StudyResult, row: RowResult) -> Sensitivity | None:
         probes.append(Probe(label, run.status, given, change, run.message))
         if run.record is not None:
             rates[label] = run.record.config.get(field)
-    return Sensitivity(field, seed, value, rates, tuple(probes))
+    rises = study.plan.is_better_higher(leading)
+    return Sensitivity(field, seed, value, rates, tuple(probes), rises)
 
 
 def differing_seeds(study: StudyResult) -> dict[str, list[int]]:

@@ -28,28 +28,38 @@ def series(record: Record, split: str, metric: str) -> dict[int, float]:
     return dict(sorted(values.items()))
 
 
-def leading_name(record: Record, leading: str, *splits: str) -> str | None:
+def leading_name(
+    record: Record, leading: str, *splits: str, higher_is_better: bool = True
+) -> str | None:
     """The metric that was logged for all *splits* and that stands for the leading one, if any."""
     logged = [
         {row.metric for row in record.history if split_name(row.split) == split} for split in splits
     ]
-    return logged_metric(leading, set.intersection(*logged))
+    return logged_metric(leading, set.intersection(*logged), higher_is_better=higher_is_better)
 
 
-def validation_series(record: Record, leading: str) -> dict[int, float]:
+def is_better_higher(name: str, higher_is_better: bool = True) -> bool:
+    """Whether a logged metric is the better the higher it is: never a loss, else as is said."""
+    return higher_is_better and "loss" not in name
+
+
+def validation_series(
+    record: Record, leading: str, *, higher_is_better: bool = True
+) -> dict[int, float]:
     """What the run logged for the leading metric on validation data; empty for nothing."""
-    name = leading_name(record, leading, VALIDATION)
+    name = leading_name(record, leading, VALIDATION, higher_is_better=higher_is_better)
     return {} if name is None else series(record, VALIDATION, name)
 
 
-def best_epoch(record: Record, leading: str) -> int | None:
+def best_epoch(record: Record, leading: str, *, higher_is_better: bool = True) -> int | None:
     """The epoch that was chosen, else the first of the best validation value; None if unknown."""
     if record.reported_epoch is not None:
         return record.reported_epoch
     if record.early_stop is not None:
         return record.early_stop.best_epoch
-    values = validation_series(record, leading)
-    return max(values, key=values.__getitem__) if values else None
+    values = validation_series(record, leading, higher_is_better=higher_is_better)
+    best = max if higher_is_better else min
+    return best(values, key=values.__getitem__) if values else None
 
 
 def reported_epoch(record: Record) -> int:

@@ -15,7 +15,7 @@ from pytest_ablation.grid_effects import is_number, rising_order
 from pytest_ablation.grid_results import GridResult, grid_result, is_told_apart
 from pytest_ablation.grids import Axis, shown_value
 from pytest_ablation.health import Gap, epochs_of, gap
-from pytest_ablation.histories import VALIDATION, leading_name, series
+from pytest_ablation.histories import VALIDATION, is_better_higher, leading_name, series
 from pytest_ablation.options import SEEDS_OPTION
 from pytest_ablation.report_text import code, evidence, points, short_list, span
 from pytest_ablation.results import RowResult, StudyResult, by_delta
@@ -131,9 +131,10 @@ def next_value(values: Sequence[float]) -> float | None:
 
 @dataclass(frozen=True)
 class _Rise:
-    """How validation improved from the epoch before the last one to the last one."""
+    """By how much validation got better from the epoch before the last one to the last one."""
 
     metric: str
+    verb: str
     change: Delta
 
 
@@ -145,35 +146,37 @@ def _models(study: StudyResult, result: GridResult | None) -> list[tuple[str, Ro
 
 
 def _more_epochs(study: StudyResult, result: GridResult | None) -> list[str]:
-    by_metric: dict[str, dict[str, Delta]] = {}
+    plan = study.plan
+    rises = plan.is_better_higher(plan.leading)
+    by_metric: dict[tuple[str, str], dict[str, Delta]] = {}
     for name, row in _models(study, result):
-        found = epochs_of(row.records, study.plan.leading)
-        rise = _last_rise(row, study.plan.leading, study.plan.margin)
+        found = epochs_of(row.records, plan.leading, higher_is_better=rises)
+        rise = _last_rise(row, plan.leading, plan.margin, rises)
         if found is not None and found.best_is_last and rise is not None:
-            by_metric.setdefault(rise.metric, {})[name] = rise.change
-    return [_epochs_sentence(metric, rows) for metric, rows in by_metric.items()]
+            by_metric.setdefault((rise.metric, rise.verb), {})[name] = rise.change
+    return [_epochs_sentence(*told, rows) for told, rows in by_metric.items()]
 
 
-def _last_rise(row: RowResult, leading: str, margin: float) -> _Rise | None:
+def _last_rise(row: RowResult, leading: str, margin: float, rises: bool) -> _Rise | None:
     """Of the leading metric on validation data, else of the loss; None where neither improved."""
-    for wanted in (leading, "loss"):
+    for wanted, is_higher_better in ((leading, rises), ("loss", False)):
         before, after, name = {}, {}, ""
         for seed, record in row.records.items():
-            logged = leading_name(record, wanted, VALIDATION)
+            logged = leading_name(record, wanted, VALIDATION, higher_is_better=is_higher_better)
             values = list(series(record, VALIDATION, logged).values()) if logged else []
             if len(values) > 1:
                 before[seed], after[seed] = values[-2:]
                 name = logged
-        pair = (before, after) if "loss" in name else (after, before)
+        verb = "rose" if is_better_higher(name, is_higher_better) else "fell"
+        pair = (before, after) if verb == "fell" else (after, before)
         change = paired_delta(*pair, margin=margin)
         if change is not None and change.value > 1e-12:
-            return _Rise(name, change)
+            return _Rise(name, verb, change)
     return None
 
 
-def _epochs_sentence(metric: str, rows: Mapping[str, Delta]) -> str:
-    is_loss = "loss" in metric
-    factor, unit, form = (1, "", ".3f") if is_loss else (100, " points", ".1f")
+def _epochs_sentence(metric: str, verb: str, rows: Mapping[str, Delta]) -> str:
+    factor, unit, form = (1, "", ".3f") if "loss" in metric else (100, " points", ".1f")
     sizes = span([factor * change.value for change in rows.values()], form)
     apart = [name for name, change in rows.items() if is_told_apart(change)]
     seeds = _seeds([change.n_seeds for change in rows.values()])
@@ -185,7 +188,7 @@ def _epochs_sentence(metric: str, rows: Mapping[str, Delta]) -> str:
         doubt = "not told apart from 0"
     return (
         f"More epochs: in most runs of {short_list(list(rows))} the last epoch was the best, and "
-        f"validation {code(metric)} still {'fell' if is_loss else 'rose'} in it, by {sizes}{unit} "
+        f"validation {code(metric)} still {verb} in it, by {sizes}{unit} "
         f"(mean of {seeds}, {doubt})."
     )
 
@@ -196,9 +199,10 @@ def _seeds(counts: Sequence[int]) -> str:
 
 
 def _regularise(study: StudyResult, result: GridResult | None) -> list[str]:
+    rises = study.plan.is_better_higher(study.plan.leading)
     by_metric: dict[str, dict[str, Gap]] = {}
     for name, row in _models(study, result):
-        found = gap(row.records, study.plan.leading)
+        found = gap(row.records, study.plan.leading, higher_is_better=rises)
         if found is not None and found.overfits:
             by_metric.setdefault(found.metric, {})[name] = found
     sentences = []
@@ -229,9 +233,10 @@ def _more_seeds(study: StudyResult, result: GridResult | None) -> list[str]:
             f"More seeds: one seed has no interval and gives no verdict; two are the least "
             f"(`{SEEDS_OPTION}=3`, say)."
         ]
+    margin = study.plan.margin if result is None else result.margin
     by_size: dict[float, dict[str, Delta]] = {}
     for what, delta in open_.items():
-        by_size.setdefault(_size_to_find(delta, study.plan.margin), {})[what] = delta
+        by_size.setdefault(_size_to_find(delta, margin), {})[what] = delta
     return [text for size, deltas in by_size.items() if (text := _seeds_sentence(size, deltas))]
 
 

@@ -20,8 +20,16 @@ DATA_OPTION = "--ablation-data"
 JOBS_OPTION = "--ablation-jobs"
 SAVE_MODELS_OPTION = "--ablation-save-models"
 METRIC_OPTION = "--ablation-metric"
+MAX_SEEDS_OPTION = "--ablation-max-seeds"
+INTERVAL_OPTION = "--ablation-interval"
+GATE_OPTION = "--ablation-gate"
+SAVE_REFERENCE_OPTION = "--ablation-save-reference"
+STRICT_OPTION = "--ablation-strict"
 DATA_VARIABLE = "ABLATION_DATA"
 
+INTERVALS = ("seeds", "seeds+examples")
+AUTO = "auto"
+MAX_SEEDS = 12
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 
 
@@ -30,7 +38,9 @@ class Options:
     """The command line, checked.
 
     ``jobs`` 0 means: as many as there are cores. ``metric`` is the metric that is to lead in
-    reports; None leaves that to each study.
+    reports; None leaves that to each study. ``auto_seeds`` spends up to ``max_seeds`` seeds where
+    verdicts are open. ``gate`` and ``save_reference`` are files; "" is the default one of each
+    mode, below ``root``, the project's folder; None means that it was not asked for.
     """
 
     report_dir: Path
@@ -42,6 +52,17 @@ class Options:
     jobs: int = 0
     save_models: bool = False
     metric: str | None = None
+    auto_seeds: bool = False
+    max_seeds: int = MAX_SEEDS
+    interval: str = INTERVALS[0]
+    gate: str | None = None
+    save_reference: str | None = None
+    strict: bool = False
+    root: Path = Path()
+
+    def reference_path(self, given: str, mode: str) -> Path:
+        """The file of ``--ablation-gate`` or ``--ablation-save-reference`` for a mode."""
+        return Path(given) if given else self.root / "reports" / "reference" / f"{mode}.json"
 
 
 def add_options(group: Any) -> None:
@@ -50,7 +71,39 @@ def add_options(group: Any) -> None:
     option(REPORT_OPTION, metavar="DIR", help="where reports go [reports]")
     option(STORE_OPTION, metavar="DIR", help="where runs are kept [.ablation]")
     option(FRESH_OPTION, action="store_true", help="train all runs again, whatever is kept")
-    option(SEEDS_OPTION, metavar="N", type=int, help="seeds per variant, instead of the mode's")
+    option(
+        SEEDS_OPTION,
+        metavar="N|auto",
+        help="seeds per variant, instead of the mode's; auto: more where a verdict is open",
+    )
+    option(
+        MAX_SEEDS_OPTION,
+        metavar="N",
+        type=int,
+        default=MAX_SEEDS,
+        help=f"the most seeds that auto, or the gate, may give a row [{MAX_SEEDS}]",
+    )
+    option(
+        INTERVAL_OPTION,
+        choices=INTERVALS,
+        default=INTERVALS[0],
+        help="what intervals cover: other seeds, or other seeds and test examples [seeds]",
+    )
+    option(
+        GATE_OPTION,
+        metavar="FILE",
+        nargs="?",
+        const="",
+        help="fail where a metric fell against the reference [reports/reference/MODE.json]",
+    )
+    option(
+        SAVE_REFERENCE_OPTION,
+        metavar="FILE",
+        nargs="?",
+        const="",
+        help="write the reference from this session [reports/reference/MODE.json]",
+    )
+    option(STRICT_OPTION, action="store_true", help="an undecided gate fails too")
     option(DEVICE_OPTION, default="auto", help="auto, cpu, cuda or cuda:N [auto]")
     option(DATA_OPTION, metavar="DIR", help=f"your own data [the variable {DATA_VARIABLE}]")
     option(JOBS_OPTION, metavar="N", type=int, help="processes that train at once [all cores]")
@@ -64,11 +117,13 @@ def checked_options(config: pytest.Config) -> Options:
     def get(name: str) -> Any:
         return config.getoption(name)
 
-    if get(SEEDS_OPTION) is not None and get(SEEDS_OPTION) < 1:
+    seeds = _checked_seeds(get(SEEDS_OPTION))
+    if get(MAX_SEEDS_OPTION) < 2:
         raise pytest.UsageError(
-            f"{SEEDS_OPTION}={get(SEEDS_OPTION)}: a comparison needs at least one seed, and two "
-            f"for a verdict"
+            f"{MAX_SEEDS_OPTION}={get(MAX_SEEDS_OPTION)}: expected 2 or more, a verdict needs two"
         )
+    if get(STRICT_OPTION) and get(GATE_OPTION) is None:
+        raise pytest.UsageError(f"{STRICT_OPTION} is about {GATE_OPTION}: give that too")
     if get(JOBS_OPTION) is not None and get(JOBS_OPTION) < 1:
         raise pytest.UsageError(f"{JOBS_OPTION}={get(JOBS_OPTION)}: expected 1 or more processes")
     if not _DEVICE.fullmatch(get(DEVICE_OPTION)):
@@ -92,13 +147,43 @@ def checked_options(config: pytest.Config) -> Options:
         report_dir=_folder(start, get(REPORT_OPTION)) or config.rootpath / "reports",
         store_dir=_folder(start, get(STORE_OPTION)) or config.rootpath / ".ablation",
         fresh=get(FRESH_OPTION),
-        seeds=get(SEEDS_OPTION),
+        seeds=None if seeds == AUTO else seeds,
         device=get(DEVICE_OPTION),
         data_dir=_folder(start, data),
         jobs=get(JOBS_OPTION) or 0,
         save_models=get(SAVE_MODELS_OPTION),
         metric=get(METRIC_OPTION),
+        auto_seeds=seeds == AUTO,
+        max_seeds=get(MAX_SEEDS_OPTION),
+        interval=get(INTERVAL_OPTION),
+        gate=_file(start, GATE_OPTION, get(GATE_OPTION)),
+        save_reference=_file(start, SAVE_REFERENCE_OPTION, get(SAVE_REFERENCE_OPTION)),
+        strict=get(STRICT_OPTION),
+        root=config.rootpath,
     )
+
+
+def _checked_seeds(given: str | None) -> int | str | None:
+    if given is None or given == AUTO:
+        return given
+    if not re.fullmatch(r"[0-9]{1,6}", given) or int(given) < 1:
+        raise pytest.UsageError(
+            f"{SEEDS_OPTION}={given}: a comparison needs at least one seed, and two for a verdict; "
+            f"expected a number or auto"
+        )
+    return int(given)
+
+
+def _file(start: Path, option: str, given: str | None) -> str | None:
+    """A file of JSON; pytest takes the word after an option without "=" for its value."""
+    if not given:
+        return given
+    if not given.endswith(".json"):
+        raise pytest.UsageError(
+            f"{option} {given}: expected a file that ends with .json; for the default file write "
+            f"{option} last, or before another option"
+        )
+    return os.path.abspath(start / given)
 
 
 def _folder(start: Path, given: str | None) -> Path | None:

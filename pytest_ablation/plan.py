@@ -21,6 +21,7 @@ from pytest_ablation.mode import Mode
 from pytest_ablation.study import Train
 
 _PLAN_FILE = "plan.json"
+_TUPLES = ("metrics", "not_selected", "also", "lower_is_better", "gate_metrics", "looks")
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,9 @@ class RowPlan:
     fields that the training code never mentions; ``keys`` maps a seed to the key of its run;
     ``selected`` is false for rows that are only there as somebody's baseline; ``probes`` maps a
     label (of ``probes.LABELS``) to the key of the run with that much of the learning rate, say,
-    and the first seed.
+    and the first seed; ``reserve`` maps further seeds to keys, in the order in which they are
+    taken where a verdict or a gate needs more; ``data`` is the digest of what the study's ``data``
+    told for the row, "" where it has none.
     """
 
     name: str
@@ -43,6 +46,8 @@ class RowPlan:
     keys: Mapping[int, str]
     selected: bool
     probes: Mapping[str, str] = field(default_factory=dict)
+    reserve: Mapping[int, str] = field(default_factory=dict)
+    data: str = ""
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,14 @@ class StudyPlan:
     those beside it in the main table; ``sensitivity`` is the field that probes vary, "" for none;
     ``select`` is the metric that models are chosen by, "" for none; ``cost_figure`` asks for a
     figure of the leading metric against cost; ``grid`` are the cells where the study is a grid;
-    ``error`` says why the study cannot run at all, where that is so.
+    ``error`` says why the study cannot run at all, where that is so. ``margins`` has the smallest
+    change that matters by metric; ``gate_metrics`` are those that a gate compares.
+
+    ``looks`` are the numbers of seeds after which verdicts are looked at, where seeds are spent as
+    verdicts need them (``--ablation-seeds=auto``); () is one look at all seeds. ``most_seeds`` is
+    how many a row can get in all, ``first_seeds`` how many each has to begin with. ``interval`` is
+    "seeds" or "seeds+examples". ``budget`` is the mode's, as plain values; ``libraries`` has the
+    versions that the training code depends on.
 
     Where the baseline is a grid's best cell, ``candidates`` maps the grid's cells to the keys of
     their runs by seed, and ``choice`` is the cell that was chosen; until it is known, the rows have
@@ -65,7 +77,7 @@ class StudyPlan:
     description: str
     train: str
     metrics: tuple[str, ...]
-    margin: float
+    margins: Mapping[str, float]
     rows: tuple[RowPlan, ...]
     not_selected: tuple[str, ...]
     leading: str
@@ -79,6 +91,22 @@ class StudyPlan:
     grid: Grid | None = None
     candidates: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     choice: Choice | None = None
+    lower_is_better: tuple[str, ...] = ()
+    gate_metrics: tuple[str, ...] = ()
+    looks: tuple[int, ...] = ()
+    first_seeds: int = 0
+    most_seeds: int = 0
+    interval: str = "seeds"
+    budget: Mapping[str, Any] = field(default_factory=dict)
+    libraries: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def margin(self) -> float:
+        """The margin of the leading metric."""
+        return self.margins[self.leading]
+
+    def is_better_higher(self, metric: str) -> bool:
+        return metric not in self.lower_is_better
 
     @property
     def is_open(self) -> bool:
@@ -89,9 +117,15 @@ class StudyPlan:
         return next(row for row in self.rows if row.name == name)
 
     def same_as(self, row: RowPlan) -> str:
-        """The first row that consists of the same runs, "" where that is *row* itself."""
-        first = next(other for other in self.rows if other.keys == row.keys)
-        return "" if first.name == row.name or not row.keys else first.name
+        """The first row of the same model, "" where that is *row* itself.
+
+        Of two such rows one may have more seeds; those that both have are the same runs.
+        """
+        if not row.keys:
+            return ""
+        seed, key = next(iter(row.keys.items()))
+        first = next(other for other in self.rows if other.keys.get(seed) == key)
+        return "" if first.name == row.name else first.name
 
 
 @dataclass(frozen=True)
@@ -113,6 +147,12 @@ class Plan:
         keys += [key for row in rows for key in row.keys.values()]
         keys += [key for row in rows for key in row.probes.values()]
         return tuple(dict.fromkeys(keys))
+
+    @property
+    def all_keys(self) -> tuple[str, ...]:
+        """The same, and those of the runs in reserve."""
+        reserve = [k for s in self.studies for row in s.rows for k in row.reserve.values()]
+        return tuple(dict.fromkeys([*self.keys, *reserve]))
 
     def with_study(self, settled: StudyPlan) -> Plan:
         """The plan with another version of one of its studies."""
@@ -162,7 +202,7 @@ class RunSpec:
 
 def _study_from_json(content: dict[str, Any]) -> StudyPlan:
     rows = tuple(_row_from_json(row) for row in content.pop("rows"))
-    lists = {name: tuple(content.pop(name)) for name in ("metrics", "not_selected", "also")}
+    lists = {name: tuple(content.pop(name)) for name in _TUPLES}
     tables = tuple(MetricTable(**table) for table in content.pop("tables"))
     parts = {
         name: None if (part := content.pop(name)) is None else kind.from_json(part)
@@ -173,9 +213,9 @@ def _study_from_json(content: dict[str, Any]) -> StudyPlan:
 
 
 def _row_from_json(content: dict[str, Any]) -> RowPlan:
-    keys = _by_seed(content.pop("keys"))
+    seeds = {name: _by_seed(content.pop(name)) for name in ("keys", "reserve")}
     lists = {name: tuple(content.pop(name)) for name in ("unread", "allow_different")}
-    return RowPlan(**content, **lists, keys=keys)
+    return RowPlan(**content, **lists, **seeds)
 
 
 def _by_seed(keys: Mapping[str, str]) -> dict[int, str]:

@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from pytest_ablation.configuration import did_you_mean, plain_values
+from pytest_ablation.digests import digest
 from pytest_ablation.errors import StudyError
 from pytest_ablation.grid_results import grid_result
 from pytest_ablation.grids import choose
 from pytest_ablation.keys import run_key
+from pytest_ablation.looks import look_sizes
 from pytest_ablation.mode import Mode
 from pytest_ablation.options import METRIC_OPTION
 from pytest_ablation.plan import Plan, RowPlan, RunSpec, StudyPlan
@@ -39,6 +41,9 @@ class Planner:
     device : the device asked for
     data_dir : the user's data folder
     metric : leads in the studies that report it; None leaves each study its first
+    auto : whether rows get more seeds where verdicts are open
+    most_seeds : how many a row can get in all, for that or for a gate; 0: no more than it has
+    interval : "seeds" or "seeds+examples"
     """
 
     session: str
@@ -46,6 +51,9 @@ class Planner:
     device: str
     data_dir: Path | None
     metric: str | None = None
+    auto: bool = False
+    most_seeds: int = 0
+    interval: str = "seeds"
 
     def plan(self, cases: Iterable[tuple[str, CaseSpec]]) -> tuple[Plan, dict[str, RunSpec]]:
         """The plan for the selected cases, and how to train each of its runs, by key.
@@ -97,6 +105,7 @@ class Planner:
         """
         grid = study.best_cell(plan.mode).study
         grid_plan = self._plan_study(grid, plan.mode, set(grid.rows), _Specs())
+        grid_plan = dataclasses.replace(grid_plan, looks=())  # its cells have the mode's seeds
         found = study_result(grid_plan, records, failures)
         unknown = [f"{row.name}, seed {run.seed}: {run.message}" for row in found.rows
                    for run in row.runs if run.status in ("missing", "failed")]  # fmt: skip
@@ -147,7 +156,9 @@ class Planner:
             description=study.description,
             train=getattr(study.train, "__name__", type(study.train).__name__),
             metrics=study.metrics,
-            margin=study.margin,
+            margins=study.margins,
+            lower_is_better=study.lower_is_better,
+            gate_metrics=study.gate_metrics,
             rows=rows,
             not_selected=tuple(name for name in study.case_rows if name not in selected),
             leading=leading,
@@ -160,7 +171,17 @@ class Planner:
             cost_figure=study.cost_figure,
             grid=study.design,
             candidates=candidates,
+            looks=self._looks(context.mode),
+            first_seeds=len(context.mode.seeds),
+            most_seeds=max(self.most_seeds, len(context.mode.seeds)),
+            interval=self.interval,
+            budget=_plain_budget(context.mode),
+            libraries=context.code.libraries,
         )
+
+    def _looks(self, mode: Mode) -> tuple[int, ...]:
+        first = len(mode.seeds)
+        return look_sizes(first, max(first, self.most_seeds)) if self.auto else ()
 
     def _plan_rows(
         self, context: _Context, selected: set[str], specs: _Specs
@@ -170,24 +191,38 @@ class Planner:
         for name in _wanted(context.study, selected):
             keys: dict[int, str] = {}
             probes: dict[str, str] = {}
+            reserve: dict[int, str] = {}
+            told = ""
             try:
-                keys = self._row_keys(context, context.rows.configurations[name])
+                config = context.rows.configurations[name]
+                data = self._data(context, config)
+                told = digest(data) if context.study.data is not None else ""
+                keys, reserve = self._row_keys(context, config, data)
                 if context.mode_name == "full":
                     probes = self._probe_keys(context, name)
             except Exception as problem:  # the user's data function: its errors are the study's
                 error = f"{type(problem).__name__}: {problem}"
-            _add_specs(specs, context, name, keys, probes)
-            rows.append(_plan_row(context, name, keys, probes, selected))
+            _add_specs(specs, context, name, keys | reserve, probes)
+            row = _plan_row(context, name, keys, probes, selected)
+            rows.append(dataclasses.replace(row, reserve=reserve, data=told))
         return tuple(rows), error
 
-    def _row_keys(self, context: _Context, config: Any) -> dict[int, str]:
-        """Seed to the key of the run of *config*."""
-        data = context.study.data(config, self.data_dir) if context.study.data is not None else None
+    def _data(self, context: _Context, config: Any) -> Any:
+        """What the study tells of the data that *config* would train on."""
+        return context.study.data(config, self.data_dir) if context.study.data is not None else None
+
+    def _row_keys(
+        self, context: _Context, config: Any, data: Any
+    ) -> tuple[dict[int, str], dict[int, str]]:
+        """Seed to the key of the run of *config*, and the same for the seeds in reserve."""
         if not context.code.is_stable:  # nobody can tell whether it is the same code the next time
             data = [data, self.session]
         common = {"mode": context.mode, "data": data, "code": context.code, "device": self.device}
         plain = plain_values(config)
-        return {seed: run_key(config=plain, seed=seed, **common) for seed in context.mode.seeds}
+        own = context.mode.seeds
+        every = context.mode.with_seed_count(max(self.most_seeds, len(own))).seeds
+        keys = {seed: run_key(config=plain, seed=seed, **common) for seed in every}
+        return {s: keys[s] for s in own}, {s: k for s, k in keys.items() if s not in own}
 
     def _probe_keys(self, context: _Context, row: str) -> dict[str, str]:
         """Label to the key of the probe, with the mode's first seed."""
@@ -195,7 +230,7 @@ class Planner:
             context, mode=Mode(context.mode.seeds[:1], **context.mode.budget)
         )
         return {
-            label: self._row_keys(first, config)[first.mode.seeds[0]]
+            label: self._row_keys(first, config, self._data(first, config))[0][first.mode.seeds[0]]
             for label, config in context.rows.probes[row].items()
         }
 
@@ -213,7 +248,7 @@ class _Context:
 
 @dataclass
 class _Specs:
-    """How to train each run, by key: what rows consist of, and what is only a probe."""
+    """How to train each run, by key: of rows, those in reserve too, and what is only a probe."""
 
     of_rows: dict[str, RunSpec] = field(default_factory=dict)
     of_probes: dict[str, RunSpec] = field(default_factory=dict)
@@ -228,6 +263,17 @@ def _wanted(study: Study, selected: set[str]) -> list[str]:
     """The selected rows and their baselines, in the order of the definition."""
     wanted = selected | {study.baseline_of(name) for name in selected}
     return [row for row in study.rows if row in wanted]
+
+
+def _plain_budget(mode: Mode) -> dict[str, Any]:
+    """The budget as JSON-ready values; of what has no such form, an array say, a digest."""
+    plain = {}
+    for name, value in mode.budget.items():
+        try:
+            plain |= plain_values({name: value})
+        except StudyError:
+            plain[name] = f"digest {digest(value)}"
+    return plain
 
 
 def _check_metric(metric: str, studies: Iterable[Study]) -> None:

@@ -19,7 +19,8 @@ from pytest_ablation.options import add_options, checked_options
 
 if TYPE_CHECKING:
     from pytest_ablation.case import Ablation
-    from pytest_ablation.session import AblationSession, Finished
+    from pytest_ablation.finishing import Finished
+    from pytest_ablation.session import AblationSession
 
 _MODE_WORD = re.compile(r"\b(quick|full)\b")
 _HOOKS_NAME = "ablation-hooks"
@@ -134,8 +135,16 @@ class AblationHooks:
     # --- while tests run -------------------------------------------------------------------------
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_makereport(self, item: pytest.Item) -> Iterator[None]:
-        """Make the properties of a case plain: execnet carries nothing else, and loses tests."""
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Iterator[None]:
+        """Add a case's result to its properties, for JUnit XML.
+
+        Make all of them plain: execnet carries nothing else, and loses tests.
+        """
+        ablation = getattr(item, "funcargs", {}).get("ablation")
+        if call.when == "call" and _is_case(item) and ablation is not None:
+            item.user_properties += ablation.properties()
         report = yield
         if self.is_worker and self.session is not None:
             report.user_properties = [(str(k), _plain(v)) for k, v in report.user_properties]
@@ -165,7 +174,7 @@ class AblationHooks:
             return
         self.finished = self.session.finish(self._outcomes)
         self._note_vanished_tests()
-        if self.finished.errors and session.exitstatus == pytest.ExitCode.OK:
+        if self.finished.is_failed and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if exitstatus == pytest.ExitCode.INTERNAL_ERROR:  # pytest prints no summary then
             self.pytest_terminal_summary(self.config.pluginmanager.getplugin("terminalreporter"))
@@ -180,6 +189,11 @@ class AblationHooks:
                     terminalreporter.write_sep("=", text)
                 else:
                     terminalreporter.write_line(text, **({markup: True} if markup else {}))
+            if os.environ.get("GITHUB_ACTIONS"):
+                from pytest_ablation.gate_text import annotations
+
+                for command in annotations(self.finished.gates):
+                    terminalreporter.write_line(command)
 
     def close(self) -> None:
         """Stop showing progress and training."""

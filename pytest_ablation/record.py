@@ -17,6 +17,9 @@ SCHEMA_VERSION = 2
 #: Older records stay readable: what they do not hold has its default.
 READABLE_SCHEMAS = (1, 2)
 
+#: Why a run has no record whose process told nothing more.
+LOST = "its training began and never ended (interrupted, or the process died)"
+
 #: What the metadata of a kept model say in every case; a run may add its own beside them.
 MODEL_METADATA = ("config", "seed", "key", "train")
 

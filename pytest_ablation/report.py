@@ -11,12 +11,16 @@ from dataclasses import dataclass, field
 
 from pytest_ablation.conclusions import closing
 from pytest_ablation.costs import costs
+from pytest_ablation.gate_results import GateResult
 from pytest_ablation.images import Picture
 from pytest_ablation.report_contributions import contributions
+from pytest_ablation.report_gate import gate_section
 from pytest_ablation.report_grid import choice_note, grid_note, grid_table
 from pytest_ablation.report_health import health
+from pytest_ablation.report_notes import interval_note, seeds_note
 from pytest_ablation.report_tables import (
     hidden_metrics,
+    lower_is_better_note,
     main_table,
     metric_tables,
     reference_warning,
@@ -35,11 +39,12 @@ class SessionFacts:
     reused: int
     warnings: tuple[str, ...]
     figures: Mapping[str, Sequence[Picture]] = field(default_factory=dict)
+    gates: tuple[GateResult, ...] = ()
 
 
 def markdown(results: Sequence[StudyResult], facts: SessionFacts) -> str:
     """The text of ``report.md`` for the studies of one mode."""
-    parts = [_headline(results, facts), *_warnings(results, facts)]
+    parts = [_headline(results, facts), *gate_section(facts.gates), *_warnings(results, facts)]
     for study in results:
         parts += _study_section(study, facts.figures.get(study.plan.name, ()))
     parts += closing(results)
@@ -116,7 +121,7 @@ def _notes(study: StudyResult) -> str:
 
 def _table_note(study: StudyResult) -> str:
     order = f"Ordered by the change of {code(study.plan.leading)}, the leading metric."
-    return f"{order} {hidden_metrics(study)}".rstrip()
+    return " ".join(filter(None, [order, lower_is_better_note(study), hidden_metrics(study)]))
 
 
 def _footnotes(study: StudyResult) -> str:
@@ -128,8 +133,5 @@ def _footnotes(study: StudyResult) -> str:
     ]
     if study.plan.not_selected:
         lines.append(f"Not selected in this session: {code_list(study.plan.not_selected)}")
-    deltas = (
-        "Deltas are variant minus baseline, paired by seed; intervals are Student's t over the "
-        "seeds, not adjusted for the number of variants."
-    )
-    return bullets([*lines, grid_note(study) if is_grid else deltas])
+    lines.append(grid_note(study) if is_grid else interval_note(study))
+    return bullets([*lines, *filter(None, [seeds_note(study)])])

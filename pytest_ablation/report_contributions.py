@@ -25,6 +25,8 @@ from pytest_ablation.results import RowResult, StudyResult
 from pytest_ablation.statistics import Delta
 
 _TOGETHER = {"worse": "less than the sum of both", "better": "more than the sum of both"}
+#: Of a metric that is better when lower, of which "more" would be ambiguous.
+_TOGETHER_LOWER = {"worse": "worse than the sum of both", "better": "better than the sum of both"}
 
 
 def contributions(study: StudyResult) -> list[str]:
@@ -78,6 +80,7 @@ def _effects(
     study: StudyResult, design: Factorial, cells: dict[Levels, RowResult | None]
 ) -> list[str]:
     leading, margin = study.plan.leading, study.plan.margin
+    rises = study.plan.is_better_higher(leading)
     values = {
         levels: {
             seed: record.metrics[leading]
@@ -86,7 +89,7 @@ def _effects(
         }
         for levels in CELLS
     }
-    found = effects(values, margin=margin)
+    found = effects(values, margin=margin, higher_is_better=rises)
     if found.interaction is None:
         return ["Not computed: no seed has finished in all four combinations."]
     first, second = design.factors
@@ -94,19 +97,20 @@ def _effects(
         _table_row(_change(factor), delta, VERDICT_WORDS)
         for factor, delta in ((first, found.first), (second, found.second))
     ]
-    words = {**VERDICT_WORDS, **{verdict: f"**{text}**" for verdict, text in _TOGETHER.items()}}
+    together = _TOGETHER if rises else _TOGETHER_LOWER
+    words = {**VERDICT_WORDS, **{verdict: f"**{text}**" for verdict, text in together.items()}}
     rows.append(_table_row("interaction", found.interaction, words))
     sentences = [
-        _main_sentence(first, second, found.first, margin),
-        _main_sentence(second, first, found.second, margin),
-        _interaction_sentence(found.interaction, margin),
+        _main_sentence(first, second, found.first, margin, "" if rises else leading),
+        _main_sentence(second, first, found.second, margin, "" if rises else leading),
+        _interaction_sentence(found.interaction, margin, rises),
     ]
     seeds = ", ".join(map(str, found.interaction.by_seed))
     note = (
         f"Effects on {code(leading)}: one change's, averaged over both levels of the other; the "
         f"interaction is the effect of one change where the other is made too, minus that where it "
         f"is not. "
-        f"Paired by seed ({seeds}); intervals are Student's t over the seeds."
+        f"Paired by seed ({seeds}); intervals are Student's t over the seeds, each by itself."
     )
     header = ["effect", "points", "95 % interval", "verdict"]
     return [table(header, rows, "lrrl"), bullets(sentences), note]
@@ -128,9 +132,19 @@ def _table_row(name: str, delta: Delta, words: dict[str, str]) -> list[str]:
     return [name, points(delta.value), ends, words.get(delta.verdict, "")]
 
 
-def _main_sentence(changed: Factor, other: Factor, delta: Delta, margin: float) -> str:
+def _main_sentence(
+    changed: Factor, other: Factor, delta: Delta, margin: float, lower_is_better: str
+) -> str:
+    """What one factor does; *lower_is_better* is the metric where that is so, else ""."""
     factor = _added(changed)
     averaged = f"averaged over both levels of {code(other.name)}"
+    if delta.verdict in ("better", "worse") and lower_is_better:
+        verb = "lowers" if delta.verdict == "better" else "raises"
+        size = points(abs(delta.value))[1:]
+        return (
+            f"{factor} {verb} {code(lower_is_better)} by {size} points, which is {delta.verdict} "
+            f"({interval(delta.low, delta.high)}), {averaged}."
+        )
     if delta.verdict in ("better", "worse"):
         verb = "adds" if delta.verdict == "better" else "costs"
         size = points(delta.value) if delta.verdict == "better" else points(-delta.value)[1:]
@@ -140,14 +154,19 @@ def _main_sentence(changed: Factor, other: Factor, delta: Delta, margin: float) 
             f"{factor} makes no difference larger than the margin of {100 * margin:g} points "
             f"({interval(delta.low, delta.high)}), {averaged}."
         )
-    return f"What {factor} adds or costs is open: {points(delta.value)} points, {_why_open(delta)}."
+    what = f"What {factor} adds or costs"
+    if lower_is_better:
+        what = f"Whether {factor} lowers or raises {code(lower_is_better)}"
+    return f"{what} is open: {points(delta.value)} points, {_why_open(delta)}."
 
 
-def _interaction_sentence(delta: Delta, margin: float) -> str:
+def _interaction_sentence(delta: Delta, margin: float, rises: bool) -> str:
+    """What both do together; *rises* says whether a higher value of the metric is better."""
     size = f"the interaction is {points(delta.value)} points"
     if delta.verdict in _TOGETHER:
+        verb, words = ("do", _TOGETHER) if rises else ("are", _TOGETHER_LOWER)
         return (
-            f"Together they do {_TOGETHER[delta.verdict]}: {size} "
+            f"Together they {verb} {words[delta.verdict]}: {size} "
             f"({interval(delta.low, delta.high)}), so each effect depends on the other component."
         )
     if delta.verdict == "no_detectable_change":
@@ -155,10 +174,8 @@ def _interaction_sentence(delta: Delta, margin: float) -> str:
             f"Together they do what they do alone, added up: {size}, within the margin of "
             f"{100 * margin:g} points ({interval(delta.low, delta.high)})."
         )
-    return (
-        f"Whether together they do more or less than the sum of both is open: {size}, "
-        f"{_why_open(delta)}."
-    )
+    what = "do more or less" if rises else "are better or worse"
+    return f"Whether together they {what} than the sum of both is open: {size}, {_why_open(delta)}."
 
 
 def _why_open(delta: Delta) -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_ablation.errors import AblationError
+from pytest_ablation.gate_results import GateResult
+from pytest_ablation.reference import RESULTS_FILE, Reference, write_reference
 from pytest_ablation.report import SessionFacts, markdown
 from pytest_ablation.results import StudyResult
 
@@ -26,6 +28,8 @@ def write_reports(
     session: str,
     warnings: Sequence[str],
     heat_maps: LoadHeatMaps | None = None,
+    gates: Sequence[GateResult] = (),
+    reference: Reference | None = None,
 ) -> None:
     """Write the report of the studies of one mode.
 
@@ -35,6 +39,8 @@ def write_reports(
     session : whose runs count as trained now, the others as reused
     warnings : sentences for the head of the report
     heat_maps : a run's key to its heat maps by name; without it none are drawn
+    gates : the comparison with a reference, where there was one
+    reference : the results in the form of one, for later comparisons
 
     Raises
     ------
@@ -42,12 +48,19 @@ def write_reports(
         A file cannot be written.
     """
     from pytest_ablation.figures import draw_studies
+    from pytest_ablation.gate_table import gate_table
     from pytest_ablation.tables import history_table, runs_table, summary_table, to_csv
 
     folder.mkdir(parents=True, exist_ok=True)
     _replace(folder / "runs.csv", to_csv(runs_table(results, session)))
     _replace(folder / "summary.csv", to_csv(summary_table(results)))
     _replace(folder / "history.csv", to_csv(history_table(results)))
+    if gates:
+        _replace(folder / "gate.csv", to_csv(gate_table(gates)))
+    else:  # one of an earlier session would speak of other results
+        (folder / "gate.csv").unlink(missing_ok=True)
+    if reference is not None:
+        write_reference(folder / RESULTS_FILE, reference)
     figures = draw_studies(results, folder, heat_maps)
     records = [run.record for s in results for run in s.runs.values() if run.record]
     is_new = {record.key: record.session == session for record in records}
@@ -58,6 +71,7 @@ def write_reports(
         reused=len(is_new) - sum(is_new.values()),
         warnings=(*warnings, *figures.warnings),
         figures=figures.pictures,
+        gates=tuple(gates),
     )
     text = markdown(results, facts)
     _replace(folder / "report.md", text)

@@ -10,7 +10,12 @@ from collections.abc import Sequence
 
 from pytest_ablation.grid_results import GridResult, RankedCell, grid_result
 from pytest_ablation.grids import shown_value
-from pytest_ablation.report_tables import hidden_metrics, references, with_spread
+from pytest_ablation.report_tables import (
+    hidden_metrics,
+    lower_is_better_note,
+    references,
+    with_spread,
+)
 from pytest_ablation.report_text import code, count, escape, evidence, points, table
 from pytest_ablation.results import RowResult, StudyResult
 from pytest_ablation.statistics import Delta
@@ -35,7 +40,8 @@ def grid_table(study: StudyResult) -> list[str]:
     lines = [*_reference_lines(study, len(axes)), *_cell_lines(study, result)]
     align = "l" * (1 + len(axes)) + "r" * (4 + len(others)) + "l"
     shown = table(["cell", *axes, "seeds", *header], lines, align)
-    return [f"{note} {hidden_metrics(study)}".rstrip(), shown]
+    notes = [note, lower_is_better_note(study), hidden_metrics(study)]
+    return [" ".join(filter(None, notes)), shown]
 
 
 def grid_note(study: StudyResult) -> str:
@@ -47,7 +53,10 @@ def grid_note(study: StudyResult) -> str:
     )
     if baseline is None or len(study.rows) < 2:
         return text
-    return f"{text} Deltas in the CSV files are against the baseline's cell, {code(baseline)}."
+    return (
+        f"{text} Deltas in the CSV files are against the baseline's cell, {code(baseline)}, with "
+        f"intervals that hold for all cells together (Dunnett 1955)."
+    )
 
 
 def choice_note(study: StudyResult) -> str:

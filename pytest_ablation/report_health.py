@@ -69,11 +69,18 @@ def health(study: StudyResult) -> list[str]:
 def _columns(study: StudyResult) -> list[tuple[str, Callable[[RowResult], _Cell]]]:
     """Titles, and what finds the cell of a row; what led to a divergence is worth knowing too."""
     leading = study.plan.leading
+    rises = study.plan.is_better_higher(leading)
     return [
         ("largest gradient norm", lambda row: _gradient_cell(largest_gradient(row.all_records))),
         ("loss spikes", lambda row: _spikes_cell(loss_spikes(row.all_records))),
-        ("validation gap", lambda row: _gap_cell(gap(row.records, leading))),
-        ("epochs", lambda row: _epochs_cell(epochs_of(row.records, leading))),
+        (
+            "validation gap",
+            lambda row: _gap_cell(gap(row.records, leading, higher_is_better=rises)),
+        ),
+        (
+            "epochs",
+            lambda row: _epochs_cell(epochs_of(row.records, leading, higher_is_better=rises)),
+        ),
     ]
 
 
@@ -186,8 +193,8 @@ def _sensitivity_text(found: Sensitivity, margin: float) -> str:
     if better is None:
         return text
     return (
-        f"{text} At {found.rates[better.label]:.3g} it is {points(better.change)} points better: "
-        f"that is one seed only, so try it with all seeds before you believe it."
+        f"{text} At {found.rates[better.label]:.3g} it is {points(abs(better.change))} points "
+        f"better: that is one seed only, so try it with all seeds before you believe it."
     )
 
 

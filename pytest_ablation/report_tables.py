@@ -7,7 +7,7 @@ before the variants. Knows nothing of sessions.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pytest_ablation.metric_tables import MetricTable
@@ -42,12 +42,24 @@ def main_table(study: StudyResult) -> str:
 
 def hidden_metrics(study: StudyResult) -> str:
     """Where to find the metrics that no table of the report shows; "" where there are none."""
+    shown = _shown_metrics(study)
+    hidden = [name for name in study.plan.metrics if name not in shown]
+    return f"{count(len(hidden), 'more metric')} in `summary.csv`." if hidden else ""
+
+
+def _shown_metrics(study: StudyResult) -> set[str]:
+    """The metrics that stand in a table of the report."""
     shown = {study.plan.leading, *study.plan.also}
     if study.plan.grid is not None:
         shown.add(study.plan.select)
-    shown.update(name for defined in study.plan.tables for name in defined.metrics)
-    hidden = [name for name in study.plan.metrics if name not in shown]
-    return f"{count(len(hidden), 'more metric')} in `summary.csv`." if hidden else ""
+    return shown.union(name for defined in study.plan.tables for name in defined.metrics)
+
+
+def lower_is_better_note(study: StudyResult) -> str:
+    """Which of the shown metrics are better when lower; "" where none is."""
+    names = [name for name in study.plan.metrics if not study.plan.is_better_higher(name)]
+    shown = [name for name in names if name in _shown_metrics(study)]
+    return f"Lower is better for {code_list(shown)}." if shown else ""
 
 
 def metric_tables(study: StudyResult) -> list[str]:
@@ -137,12 +149,17 @@ def _metric_table(study: StudyResult, defined: MetricTable, column: str) -> str:
         trouble = f" **{row.status}**" if row.status != "ok" else ""
         lines.append((code_list(rows) + trouble, [row.metrics[name].mean for name in names]))
     columns = zip(*(values for _, values in lines), strict=True)
-    best = [max((v for v in values if v is not None), default=None) for values in columns]
+    best = [_best(study, *column) for column in zip(names, columns, strict=False)]
     cells = [
         [label, *(_bold_if_best(v, top) for v, top in zip(values, best, strict=True))]
         for label, values in lines
     ]
     return table(["variant", *map(escape, defined.rows)], cells)
+
+
+def _best(study: StudyResult, metric: str, values: Iterable[float | None]) -> float | None:
+    pick = max if study.plan.is_better_higher(metric) else min
+    return pick((value for value in values if value is not None), default=None)
 
 
 def _bold_if_best(value: float | None, best: float | None) -> str:

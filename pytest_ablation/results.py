@@ -6,13 +6,21 @@ table can never disagree.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from pytest_ablation import guards
+from pytest_ablation import guards, verdicts
+from pytest_ablation.crossed import ExampleSpread, example_spread
 from pytest_ablation.plan import RowPlan, StudyPlan
-from pytest_ablation.record import Record
+from pytest_ablation.record import LOST, Record
 from pytest_ablation.statistics import Delta, mean, paired_delta, standard_deviation
+
+if TYPE_CHECKING:
+    import numpy as np
+
+#: A run's key to its correctness by example, [examples] of 0 and 1 by metric.
+Correctness = Callable[[str], Mapping[str, "np.ndarray"]]
 
 #: From the mildest to the gravest.
 STATUSES = ("ok", "no_effect", "unfair", "diverged", "missing", "failed")
@@ -41,10 +49,13 @@ class MetricResult:
 
     @property
     def delta_percent(self) -> float | None:
-        """The change relative to the baseline's mean over the same seeds, in percent."""
+        """The change relative to the size of the baseline's mean over the same seeds, in percent.
+
+        Its sign is that of the delta.
+        """
         if self.delta is None or not self.baseline_mean:
             return None
-        return 100 * self.delta.value / self.baseline_mean
+        return 100 * self.delta.value / abs(self.baseline_mean)
 
 
 @dataclass(frozen=True)
@@ -108,13 +119,14 @@ class StudyResult:
 
 
 def by_delta(study: StudyResult) -> list[RowResult]:
-    """Baseline rows first, then variants from the largest loss to the largest gain."""
+    """Baseline rows first, then variants from the largest harm to the largest benefit."""
+    sign = 1 if study.plan.is_better_higher(study.plan.leading) else -1
 
     def position(row: RowResult) -> tuple[int, float]:
         delta = row.metrics[study.plan.leading].delta
         if row.plan.baseline is None:
             return 0, 0.0
-        return (1, delta.value) if delta is not None else (2, 0.0)
+        return (1, sign * delta.value) if delta is not None else (2, 0.0)
 
     return sorted(study.rows, key=position)
 
@@ -124,8 +136,12 @@ def study_result(
     records: Mapping[str, Record],
     failures: Mapping[str, str],
     lost: Collection[str] = (),
+    correctness: Correctness | None = None,
 ) -> StudyResult:
     """The result of one study.
+
+    Where seeds are spent as verdicts need them, its plan has the seeds that the records so far ask
+    for, those too that nobody has trained yet.
 
     Parameters
     ----------
@@ -133,34 +149,145 @@ def study_result(
     records : key to record, finished or diverged
     failures : key to the reason why that run has no record
     lost : keys of runs whose training began and never ended
+    correctness : for intervals over seeds and test examples
     """
-    runs = {row.name: _run_results(plan, row, records, failures, lost) for row in plan.rows}
+    known = _Known(records, failures, lost)
+    plan, looked = _decided(plan, known)
+    runs = {row.name: _run_results(plan, row, known) for row in plan.rows}
+    outcomes = {
+        row.name: _status(plan, row, runs[row.name], _compared_runs(row, runs, looked))
+        for row in plan.rows
+    }
+    analysis = _Analysis(plan, runs, looked, outcomes, correctness)
+    metrics = {name: analysis.deltas(name) for name in plan.metrics}
     rows = []
     for row in plan.rows:
-        probes = _probe_results(plan, row, records, failures, lost)
-        rows.append(replace(_row_result(plan, row, runs), probes=probes))
+        base = _compared_runs(row, runs, looked)
+        status, message = outcomes[row.name]
+        rows.append(
+            RowResult(
+                plan=row,
+                status=status,
+                message=message,
+                same_as=plan.same_as(row),
+                runs=tuple(_with_pair_status(row, run, base, status) for run in runs[row.name]),
+                metrics={
+                    name: _metric_result(name, runs[row.name], base, of.get(row.name), status)
+                    for name, of in metrics.items()
+                },
+                probes=_probe_results(plan, row, known),
+            )
+        )
     return StudyResult(plan, tuple(rows))
 
 
-def _run_results(
-    plan: StudyPlan,
+@dataclass(frozen=True)
+class _Known:
+    """What is known of runs, by key; see :func:`study_result`."""
+
+    records: Mapping[str, Record]
+    failures: Mapping[str, str]
+    lost: Collection[str]
+
+
+@dataclass(frozen=True)
+class _Analysis:
+    """The comparisons of a study: its runs by row, the look of each compared row, statuses."""
+
+    plan: StudyPlan
+    runs: Mapping[str, tuple[RunResult, ...]]
+    looked: Mapping[str, verdicts.Look]
+    outcomes: Mapping[str, tuple[str, str]]
+    correctness: Correctness | None = None
+
+    def deltas(self, metric: str) -> dict[str, Delta | None]:
+        """Compared row to its delta. Rows that are no comparison stand by themselves."""
+        values = self.values(metric)
+        sound = {name: look for name, look in self.looked.items() if name in values}
+        examples = self._examples(metric) if self.plan.interval == "seeds+examples" else None
+        found = verdicts.deltas(self.plan, metric, values, sound, examples)
+        for row in self.plan.rows:
+            if row.name in self.looked and row.name not in found:
+                pair = (_values(metric, self.runs[name]) for name in (row.name, row.baseline))
+                found[row.name] = paired_delta(*pair, margin=self.plan.margins[metric])
+        return found
+
+    def values(self, metric: str) -> dict[str, dict[int, float]]:
+        """Row to its values by seed; what is no comparison has no part in the spread of others."""
+        return {
+            name: _values(metric, runs)
+            for name, runs in self.runs.items()
+            if self.outcomes[name][0] not in ("no_effect", "unfair")
+        }
+
+    def _examples(self, metric: str) -> verdicts.Examples:
+        def spread_of(pair: verdicts.Pair, seeds: tuple[int, ...]) -> ExampleSpread | None:
+            import numpy as np
+
+            arrays = []
+            for name in pair:
+                keys = {run.seed: run.key for run in self.runs[name]}
+                told = [self.correctness(keys[seed]).get(metric) for seed in seeds]
+                if not told or any(array is None for array in told):
+                    return None
+                arrays.append(np.stack(told).astype(float))
+            same_shape = arrays[0].shape == arrays[1].shape
+            return example_spread(arrays[0] - arrays[1]) if same_shape else None
+
+        return spread_of
+
+
+def _decided(plan: StudyPlan, known: _Known) -> tuple[StudyPlan, dict[str, verdicts.Look]]:
+    """The plan with the seeds that verdicts have asked for so far; compared row to its look."""
+    most = tuple(verdicts.with_seeds(row, max(plan.most_seeds, len(row.keys))) for row in plan.rows)
+    runs = {row.name: _run_results(plan, row, known) for row in most}
+    first = {row.name: tuple(r for r in runs[row.name] if r.seed in row.keys) for row in plan.rows}
+    outcomes = {
+        row.name: _status(plan, row, first[row.name], first.get(row.baseline, ()))
+        for row in plan.rows
+    }
+    states = {
+        (name, run.seed): _state(run, outcomes[name][0], known)
+        for name, of in runs.items()
+        for run in of
+    }
+    values = _Analysis(plan, runs, {}, outcomes).values(plan.metrics[0])
+    return verdicts.decide(plan, values, lambda name, seed: states[name, seed])
+
+
+def _state(run: RunResult, row_status: str, known: _Known) -> str:
+    """See :func:`verdicts.decide`."""
+    if run.status == "missing" and run.key not in known.lost:
+        return "pending"
+    is_fine = run.status == "ok" and row_status in ("ok", "missing")
+    return "finished" if is_fine else "trouble"
+
+
+def _compared_runs(
     row: RowPlan,
-    records: Mapping[str, Record],
-    failures: Mapping[str, str],
-    lost: Collection[str],
+    runs: Mapping[str, tuple[RunResult, ...]],
+    looked: Mapping[str, verdicts.Look],
 ) -> tuple[RunResult, ...]:
-    """The runs of a row, seed by seed; see :func:`study_result`."""
+    """The runs of its baseline that a row is compared with."""
+    if row.baseline is None:
+        return ()
+    seeds = set(looked[row.name].seeds)
+    return tuple(run for run in runs[row.baseline] if run.seed in seeds)
+
+
+def _run_results(plan: StudyPlan, row: RowPlan, known: _Known) -> tuple[RunResult, ...]:
+    """The runs of a row, seed by seed."""
     results = []
     for seed, key in row.keys.items():
-        record = records.get(key)
+        record = known.records.get(key)
         if record is not None:
             status, message = _told_status(plan, record)
-        elif key in failures:
-            status, message = "failed", failures[key]
+        elif key in known.failures:
+            status, message = "failed", known.failures[key]
         else:
             status, message = "missing", "it was never trained"
-            if key in lost:
-                message = "its training began and never ended (interrupted, or the process died)"
+            if key in known.lost:
+                message = LOST
         results.append(RunResult(seed, key, status, message, record))
     return tuple(results)
 
@@ -174,38 +301,14 @@ def _told_status(plan: StudyPlan, record: Record) -> tuple[str, str]:
     return "failed", f"{plan.train} returned no metric {absent[0]!r}, only {found}"
 
 
-def _probe_results(
-    plan: StudyPlan,
-    row: RowPlan,
-    records: Mapping[str, Record],
-    failures: Mapping[str, str],
-    lost: Collection[str],
-) -> dict[str, RunResult]:
+def _probe_results(plan: StudyPlan, row: RowPlan, known: _Known) -> dict[str, RunResult]:
     """The probes of a row, as if each were a row of the first seed alone."""
     seed = next(iter(row.keys), 0)
     probes = {}
     for label, key in row.probes.items():
         alone = replace(row, keys={seed: key})
-        (probes[label],) = _run_results(plan, alone, records, failures, lost)
+        (probes[label],) = _run_results(plan, alone, known)
     return probes
-
-
-def _row_result(
-    plan: StudyPlan, row: RowPlan, runs: Mapping[str, tuple[RunResult, ...]]
-) -> RowResult:
-    own = runs[row.name]
-    base = runs[row.baseline] if row.baseline is not None else ()
-    status, message = _status(plan, row, own, base)
-    return RowResult(
-        plan=row,
-        status=status,
-        message=message,
-        same_as=plan.same_as(row),
-        runs=tuple(_with_pair_status(row, run, base, status) for run in own),
-        metrics={
-            name: _metric_result(name, own, base, plan.margin, status) for name in plan.metrics
-        },
-    )
 
 
 def _status(
@@ -251,14 +354,13 @@ def _metric_result(
     name: str,
     own: tuple[RunResult, ...],
     base: tuple[RunResult, ...],
-    margin: float,
+    delta: Delta | None,
     status: str,
 ) -> MetricResult:
     values, baseline = _values(name, own), _values(name, base)
-    delta = paired_delta(values, baseline, margin=margin)
     if delta is not None and status != "ok":  # numbers to look at, but no claim
         delta = replace(delta, verdict=None)
-    shared = [baseline[seed] for seed in sorted(set(values) & set(baseline))]
+    shared = [] if delta is None else [baseline[seed] for seed in delta.by_seed]
     return MetricResult(
         n_seeds=len(values),
         mean=mean(list(values.values())),

@@ -14,20 +14,23 @@ import time
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_ablation.errors import AblationError
+from pytest_ablation.finishing import Finished, Finishing
+from pytest_ablation.gate_results import GateRow
+from pytest_ablation.gating import Gating
 from pytest_ablation.journal import Journal
 from pytest_ablation.options import Options
 from pytest_ablation.plan import Plan, RowPlan, RunSpec, StudyPlan, write_settled
 from pytest_ablation.planning import Planner
-from pytest_ablation.record import Record
-from pytest_ablation.report_files import check_writable, write_reports
+from pytest_ablation.record import LOST, Record
+from pytest_ablation.report_files import check_writable
 from pytest_ablation.results import RowResult, StudyResult, study_result
 from pytest_ablation.store import DamagedRecord, Store
-from pytest_ablation.training import Failure, Workplace, may_use, usable_record
+from pytest_ablation.training import Failure, Workplace, usable_record
 
 if TYPE_CHECKING:
     from pytest_ablation.executors import Executor
@@ -46,17 +49,6 @@ class Worker:
 
 class RecordWarning(UserWarning):
     """A kept record could not be used; its run is trained again."""
-
-
-@dataclass
-class Finished:
-    """What the session came to, for the terminal and the exit status."""
-
-    results: list[StudyResult] = field(default_factory=list)
-    files: list[Path] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-    trained: int = 0
-    reused: int = 0
 
 
 class AblationSession:
@@ -81,6 +73,8 @@ class AblationSession:
         self.pause: Callable[[], None] = lambda: None  # called when they are there
         self._specs: dict[str, RunSpec] = {}
         self._outcomes: dict[str, Record | Failure] = {}
+        self.gating = Gating(options, self.store)
+        self._lost: dict[str, str] = {}  # runs that killed another process, and the word for it
         self._executor: Executor | None = None
 
     def read_plan(self) -> Plan | None:
@@ -91,7 +85,11 @@ class AblationSession:
 
     def total_runs(self) -> int:
         plan = self.read_plan()
-        return len(plan.keys) if plan is not None else 0
+        if plan is None:
+            return 0
+        can_grow = self.options.auto_seeds or self.options.gate is not None
+        extra = self.journal.all_events("wanted") if can_grow else []
+        return len(set(plan.keys).union(*(event["keys"] for event in extra)))
 
     # --- before the first case ---------------------------------------------------------------
 
@@ -113,8 +111,10 @@ class AblationSession:
                 f"the store {self.store.root} cannot be written ({error}): choose another one "
                 f"with --ablation-store=DIR"
             ) from error
-        for mode in sorted({case.mode for _, case in cases}):
+        modes = sorted({case.mode for _, case in cases})
+        for mode in modes:
             check_writable(self.options.report_dir / mode)
+        self.gating.read(modes)
         self._remove_leftovers()
         self.plan, self._specs = self._planner().plan(cases)
         self.plan.write(self.folder)
@@ -127,6 +127,9 @@ class AblationSession:
             device=options.device,
             data_dir=options.data_dir,
             metric=options.metric,
+            auto=options.auto_seeds,
+            most_seeds=options.max_seeds if options.auto_seeds or options.gate is not None else 0,
+            interval=options.interval,
         )
 
     def _remove_leftovers(self) -> None:
@@ -141,18 +144,43 @@ class AblationSession:
     def run_case(self, case: CaseSpec) -> RowResult:
         """Train or reuse the runs of a variant and of its baseline, and compare them.
 
-        Their probes come after all else; how they end is for the report. Where the baseline is a
-        grid's best cell, the grid's runs come first.
+        Its interval hangs on the spread of the study's other rows, so that these are trained too,
+        unless it is in trouble itself. Probes come after all else; how they end is for the report.
+        Where the baseline is a grid's best cell, the grid's runs come first.
         """
         plan = self.plan.study(case.study.name, case.mode)
         if plan.is_open:
             plan = self._settle(case.study, plan)
         rows = _compared_rows(plan, case)
         self._obtain([key for row in rows for key in row.keys.values()])
+        row = self._result(plan).row(case.variant)
+        if row.status == "ok":
+            row = self._whole_study(plan).row(case.variant)
         probes = [key for row in rows for key in row.probes.values()]
         if probes:
             self._obtain(probes)
-        return self._result(plan).row(case.variant)
+        return self._result(plan).row(case.variant) if probes else row
+
+    def _whole_study(self, plan: StudyPlan) -> StudyResult:
+        """The result of a study with all runs that its verdicts ask for, trained or reused."""
+        while True:
+            result = self._result(plan)
+            wanted = self._unknown(key for row in result.plan.rows for key in row.keys.values())
+            if not wanted:
+                records, _ = self._records_and_failures()
+                wanted = self._unknown(self.gating.wanted(result, records))
+            if not wanted:
+                return result
+            extra = sorted(set(wanted) - set(self.plan.keys))
+            if extra:
+                self.journal.tell("wanted", keys=extra)
+            self._obtain(wanted, again=False)
+
+    def gate_rows(self, case: CaseSpec) -> list[GateRow]:
+        """The gate's comparisons of a variant, as far as its runs are known in this process."""
+        plan = self.plan.study(case.study.name, case.mode)
+        known = self._records_and_failures()[0]
+        return self.gating.rows_of(self._result(plan), case.variant, known)
 
     def failures_of(self, case: CaseSpec) -> list[Failure]:
         """The failures among the runs of a variant and of its baseline, in this process."""
@@ -162,6 +190,11 @@ class AblationSession:
         outcomes = [self._outcomes.get(key) for key in keys]
         return [outcome for outcome in outcomes if isinstance(outcome, Failure)]
 
+    def _unknown(self, keys: Iterable[str]) -> list[str]:
+        """The keys of runs of which this process does not know how they ended."""
+        known = self._outcomes.keys() | self._lost.keys()
+        return [key for key in dict.fromkeys(keys) if key not in known]
+
     def _settle(self, study: Study, plan: StudyPlan) -> StudyPlan:
         """Train or reuse a grid's runs, and plan the rows that follow from its best cell."""
         self._obtain([key for keys in plan.candidates.values() for key in keys.values()])
@@ -170,11 +203,12 @@ class AblationSession:
         self._specs |= specs
         write_settled(self.folder, settled)
         if self._executor is not None and self.worker.count == 1:
-            self._executor.announce(self._untrained(specs, self._workplace()))
+            self._executor.announce(self._untrained(self._planned(specs), self._workplace()))
         return settled
 
     def _result(self, plan: StudyPlan) -> StudyResult:
-        return study_result(plan, *self._records_and_failures())
+        known = self._records_and_failures()
+        return study_result(plan, *known, self._lost, self.store.predictions)
 
     def _records_and_failures(self) -> tuple[dict[str, Record], dict[str, str]]:
         """What this process knows of runs, by key."""
@@ -182,7 +216,8 @@ class AblationSession:
         failures = {k: o.message for k, o in self._outcomes.items() if isinstance(o, Failure)}
         return records, failures
 
-    def _obtain(self, keys: Sequence[str]) -> None:
+    def _obtain(self, keys: Sequence[str], *, again: bool = True) -> None:
+        """Reuse or train runs; one that killed another process is tried *again* or is lost."""
         unknown = [key for key in dict.fromkeys(keys) if key not in self._outcomes]
         place = self._workplace()
         for key in unknown:
@@ -193,7 +228,9 @@ class AblationSession:
                     self.journal.tell("reused", key=key)
         wanted = [self._specs[key] for key in unknown if key not in self._outcomes]
         if wanted:
-            self._outcomes.update(self._the_executor(place).collect(wanted, self.tick))
+            found = self._the_executor(place).collect(wanted, self.tick, again=again)
+            self._lost |= {k: o.message for k, o in found.items() if o == Failure(LOST)}
+            self._outcomes |= {k: o for k, o in found.items() if k not in self._lost}
         self.tick()
         self.pause()
 
@@ -221,7 +258,12 @@ class AblationSession:
 
     def _still_needed(self, place: Workplace) -> list[RunSpec]:
         """What the pool may train ahead: all of it here, but under ``-n`` only the case at hand."""
-        return self._untrained(self._specs, place) if self.worker.count == 1 else []
+        return self._untrained(self._planned(self._specs), place) if self.worker.count == 1 else []
+
+    def _planned(self, specs: Mapping[str, RunSpec]) -> dict[str, RunSpec]:
+        """Those that are not in reserve."""
+        planned = set(self.plan.keys)
+        return {key: spec for key, spec in specs.items() if key in planned}
 
     def _untrained(self, specs: Mapping[str, RunSpec], place: Workplace) -> list[RunSpec]:
         needed = []
@@ -275,74 +317,18 @@ class AblationSession:
         outcomes : node id to "passed", "failed" or "skipped", as far as reports arrived
         """
         plan = self.read_plan()
-        finished = Finished()
         if plan is None:
-            return finished
-        records, failures, lost = self._read_back(plan)
-        finished.results = [study_result(s, records, failures, lost) for s in plan.studies]
-        finished.trained = sum(record.session == self.uid for record in records.values())
-        finished.reused = len(records) - finished.trained
-        finished.errors = _unasked(plan, finished.results, outcomes)
-        damaged = self.journal.all_events("damaged")  # told by every process that met the record
-        warned = tuple(dict.fromkeys(event["message"] for event in damaged))
-        for mode in dict.fromkeys(study.mode for study in plan.studies):
-            folder = self.options.report_dir / mode
-            results = [result for result in finished.results if result.plan.mode == mode]
-            try:
-                write_reports(
-                    folder,
-                    results,
-                    session=self.uid,
-                    warnings=warned,
-                    heat_maps=self.store.heat_maps,
-                )
-                finished.files.append(folder)
-            except OSError as error:
-                finished.errors.append(
-                    f"the reports could not be written: {error}; the runs are kept in "
-                    f"{self.store.root}: run again with --ablation-report=DIR"
-                )
+            return Finished()
+        found = Finishing(self.options, self.store, self.journal, self.uid, self.gating)
+        finished = found.finish(plan, outcomes)
         shutil.rmtree(self.folder, ignore_errors=True)
         return finished
-
-    def _read_back(self, plan: Plan) -> tuple[dict[str, Record], dict[str, str], set[str]]:
-        """Records by key from the store; why others failed; which began and never ended."""
-        records, failures = {}, {}
-        for event in self.journal.all_events("failed"):
-            failures[event["key"]] = event["message"]
-        for key in plan.keys:
-            try:
-                record = self.store.read(key)
-            except DamagedRecord as problem:
-                failures[key] = str(problem)
-                continue
-            if record is not None and self._may_use(record):
-                records[key] = record
-        started = {event["key"] for event in self.journal.all_events("started")}
-        return records, failures, started - set(records) - set(failures)
-
-    def _may_use(self, record: Record) -> bool:
-        wishes = {"fresh": self.options.fresh, "save_models": self.options.save_models}
-        return may_use(record, self.store, self.uid, **wishes)
 
 
 def _compared_rows(plan: StudyPlan, case: CaseSpec) -> list[RowPlan]:
     """The row of a case and its baseline's, where it is not a baseline itself."""
     row = plan.row(case.variant)
     return [row] if row.baseline is None else [row, plan.row(row.baseline)]
-
-
-def _unasked(plan: Plan, results: Sequence[StudyResult], outcomes: dict[str, str]) -> list[str]:
-    """Cases that pytest calls passed although their row is not ok, for they never asked for it."""
-    errors = []
-    by_name = {(result.plan.name, result.plan.mode): result for result in results}
-    for node, (study, mode, variant) in plan.cases.items():
-        row = by_name[study, mode].row(variant)
-        if outcomes.get(node) == "passed" and row.status != "ok":
-            errors.append(
-                f"{node} passed, but its result is {row.status}: a case must call ablation.run()"
-            )
-    return errors
 
 
 def _last_change(folder: Path) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from pytest_ablation.resolution import Rows, named, resolve
 from pytest_ablation.run import Run
 from pytest_ablation.variant import Variant, checked_name
 
+#: The smallest change of a metric that matters, where a study does not say: half a point.
+MARGIN = 0.005
 MODE_NAMES = ("quick", "full")
 _MOST_COLUMNS = 6  # metrics in a report's main table, where nobody chose them
 
@@ -66,8 +69,10 @@ class Study:
         One field per component. It is handed to *train* as it is.
     variants : sequence of Variant
     metrics : sequence of str
-        The reported metrics; higher is better. The first one leads in reports and conclusions,
-        unless ``--ablation-metric`` names another.
+        The reported metrics. The first one leads in reports and conclusions, unless
+        ``--ablation-metric`` names another.
+    lower_is_better : sequence of str
+        Those of them of which a lower value is better (a loss, an error rate).
     quick, full : Mode
         The budgets; at least one of them.
     baseline_name : str
@@ -75,9 +80,12 @@ class Study:
     data : callable, optional
         ``data(config, data_dir)`` returns anything that changes when the data on disk change (a
         digest of the files, say); part of every run's key.
-    margin : float
+    margin : float, or mapping of metric to float
         The smallest change of a metric that matters, as a fraction: an interval inside
-        ``[-margin, margin]`` means "no detectable change".
+        ``[-margin, margin]`` means "no detectable change", and ``--ablation-gate`` fails where a
+        metric fell by more. A mapping leaves the metrics that it does not name the default.
+    gate : sequence of str, optional
+        The metrics that ``--ablation-gate`` compares with the reference. Default: the first one.
     also : sequence of str, optional
         The metrics that the report's main table shows beside the leading one. Default: all others
         where there are at most six metrics and no *tables*, else none.
@@ -123,7 +131,9 @@ class Study:
         full: Mode | None = None,
         baseline_name: str = "baseline",
         data: DataDigest | None = None,
-        margin: float = 0.005,
+        margin: float | Mapping[str, float] = MARGIN,
+        lower_is_better: Sequence[str] = (),
+        gate: Sequence[str] | None = None,
         description: str = "",
         also: Sequence[str] | None = None,
         tables: Sequence[MetricTable] = (),
@@ -135,12 +145,14 @@ class Study:
         self.name = checked_name("study", name)
         self.train = train
         self.data = data
-        self.margin = margin
         self.description = description
         self.baseline_name = checked_name("baseline", baseline_name)
         self.modes = {n: m for n, m in zip(MODE_NAMES, (quick, full), strict=True) if m is not None}
         self.metrics = tuple(checked_name("metric", metric) for metric in metrics)
         self.variants = tuple(variants)
+        self.lower_is_better = tuple(lower_is_better)
+        self.gate_metrics = self.metrics[:1] if gate is None else tuple(gate)
+        self._margin = margin
         self.also = None if also is None else tuple(also)
         self.tables = (tables,) if isinstance(tables, MetricTable) else tuple(tables)
         self.select = select
@@ -250,6 +262,13 @@ class Study:
                          f"{did_you_mean(name, self.rows)}")  # fmt: skip
 
     @property
+    def margins(self) -> dict[str, float]:
+        """Metric to the smallest change of it that matters."""
+        if not isinstance(self._margin, Mapping):
+            return dict.fromkeys(self.metrics, self._margin)
+        return {name: self._margin.get(name, MARGIN) for name in self.metrics}
+
+    @property
     def case_rows(self) -> tuple[str, ...]:
         """The rows that are cases: the variants; in a grid all cells, in the grid's order."""
         if self.design is not None:
@@ -315,8 +334,6 @@ class Study:
             for name in names:
                 if names.count(name) > 1:
                     raise StudyError(f"{names.count(name)} {kind}s are called {name!r}: rename one")
-        if not 0 <= self.margin < 1:
-            raise StudyError(f"margin is a fraction from 0 to below 1, found {self.margin!r}")
 
     def _resolve(self, baseline: Any) -> Rows:
         return resolve(baseline, self.baseline_name, self.variants, **self._resolving)
@@ -343,11 +360,28 @@ class Study:
                 f"select={self.select!r} is none of the study's metrics"
                 f"{did_you_mean(self.select, self.metrics)}"
             )
-        for name in self.also or ():
-            if name not in self.metrics:
+        named_metrics = {
+            "also": self.also or (),
+            "lower_is_better": self.lower_is_better,
+            "gate": self.gate_metrics,
+            "margin": self._margin if isinstance(self._margin, Mapping) else (),
+        }
+        for parameter, names in named_metrics.items():
+            for name in names:
+                if name not in self.metrics:
+                    raise StudyError(
+                        f"{parameter} has {name!r}, which is none of the study's metrics"
+                        f"{did_you_mean(str(name), self.metrics)}"
+                    )
+        if self.select in self.lower_is_better:
+            raise StudyError(
+                f"select={self.select!r} is better the lower it is: models are chosen by a metric "
+                f"that is better the higher it is, such as an accuracy"
+            )
+        for name, margin in self.margins.items():
+            if not isinstance(margin, Real) or not 0 <= margin < 1:
                 raise StudyError(
-                    f"also has {name!r}, which is none of the study's metrics"
-                    f"{did_you_mean(str(name), self.metrics)}"
+                    f"margin is a fraction from 0 to below 1, found {margin!r} for {name!r}"
                 )
         for table in self.tables:
             if not isinstance(table, MetricTable):

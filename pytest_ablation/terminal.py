@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_ablation.gate_text import gate_lines
 from pytest_ablation.grid_results import grid_result
 from pytest_ablation.report import problems
 from pytest_ablation.results import RowResult, StudyResult, by_delta
 from pytest_ablation.statistics import Delta
 
 if TYPE_CHECKING:
-    from pytest_ablation.session import Finished
+    from pytest_ablation.finishing import Finished
 
 _NAME_WIDTH = 24
 _LEADING_WIDTH = 8  # of a metric's name above its column
@@ -28,8 +29,12 @@ def study_lines(study: StudyResult) -> list[str]:
     if study.plan.grid is not None:
         return _grid_lines(study)
     metric = study.plan.leading
-    name = _wrapped(f"{study.plan.name} ({study.plan.mode}), {metric}")
+    title = f"{study.plan.name} ({study.plan.mode}), {metric}"
+    if not study.plan.is_better_higher(metric):
+        title += " (lower is better)"
+    name = _wrapped(title)
     header = f"  {'variant':{_NAME_WIDTH}} {'mean':>6}  {'delta':>7}  {'95 % interval':16}  verdict"
+    header += " (seeds)" if study.plan.looks else ""
     rows = by_delta(study)
     same = [
         line
@@ -37,7 +42,7 @@ def study_lines(study: StudyResult) -> list[str]:
         if row.same_as
         for line in _wrapped(f"  {row.name} is the same model as {row.same_as}")
     ]
-    return [*name, header, *(_row_line(row, metric) for row in rows), *same]
+    return [*name, header, *(_row_line(study, row, metric) for row in rows), *same]
 
 
 def _grid_lines(study: StudyResult) -> list[str]:
@@ -92,7 +97,7 @@ def _shown(path: Path) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
-def _row_line(row: RowResult, metric: str) -> str:
+def _row_line(study: StudyResult, row: RowResult, metric: str) -> str:
     result = row.metrics[metric]
     delta = result.delta
     change = _number(delta.value if delta is not None else None, "+.4f")
@@ -100,6 +105,8 @@ def _row_line(row: RowResult, metric: str) -> str:
         f"  {_short(row.name):{_NAME_WIDTH}} {_number(result.mean):>6}  {change:>7}  "
         f"{_interval(delta):16}  {_outcome(row, metric)}"
     )
+    if study.plan.looks:
+        line += f" ({len(row.plan.keys)})"
     return line.rstrip()
 
 
@@ -136,6 +143,7 @@ def summary_lines(finished: Finished) -> list[tuple[str, str]]:
     for study in finished.results:
         lines += [(line, "") for line in study_lines(study)]
     lines += [(line, "red") for line in problem_lines(problems(finished.results))]
+    lines += gate_lines(finished.gates)
     lines += [(error, "red") for error in finished.errors]
     total = len({key for study in finished.results for key in study.runs})
     counts = f"{total} runs: {finished.trained} trained, {finished.reused} reused"
@@ -143,4 +151,5 @@ def summary_lines(finished: Finished) -> list[tuple[str, str]]:
         *lines,
         (counts, ""),
         *((f"report: {_shown(folder / 'report.md')}", "") for folder in finished.files),
+        *((f"reference: {_shown(path)}", "") for path in finished.saved),
     ]

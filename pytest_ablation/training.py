@@ -23,7 +23,7 @@ from pytest_ablation.configuration import plain_values
 from pytest_ablation.errors import Diverged
 from pytest_ablation.journal import Journal
 from pytest_ablation.plan import RunSpec
-from pytest_ablation.record import Record
+from pytest_ablation.record import LOST, Record
 from pytest_ablation.run import Run
 from pytest_ablation.store import DamagedRecord, Store
 
@@ -88,12 +88,14 @@ def obtain(
     place: Workplace,
     tick: Callable[[], None] = lambda: None,
     on_log: OnLog | None = None,
+    *,
+    again: bool = True,
 ) -> Record | Failure | None:
     """The record of a run: the kept one, or one trained now under the run's lock.
 
     Returns None when another process is training it. Calls *tick* whenever the run logs, and
     *on_log* with what it logs. A run that has failed in this session already fails with the same
-    words, untrained.
+    words, untrained; so does one whose process died, unless it is to be tried *again*.
     """
     store = Store(place.store)
     lock = store.lock(spec.key)
@@ -109,9 +111,16 @@ def obtain(
         for event in Journal(place.journal).all_events("failed"):
             if event["key"] == spec.key:
                 return Failure(event["message"], event["details"])
+        if not again and _has_begun(spec.key, place):
+            return Failure(LOST)
         return _train_and_keep(spec, place, store, tick, on_log)
     finally:
         lock.release()
+
+
+def _has_begun(key: str, place: Workplace) -> bool:
+    """Whether its training began in this session; who holds its lock knows that it has no more."""
+    return any(event["key"] == key for event in Journal(place.journal).all_events("started"))
 
 
 def tell_failure(place: Workplace, key: str, failure: Failure) -> None:
