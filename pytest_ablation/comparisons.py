@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from pytest_ablation.crossed import ExampleSpread
 from pytest_ablation.many_to_one import Family
@@ -19,10 +18,9 @@ from pytest_ablation.statistics import (
     Precision,
     delta_of,
     differences,
+    mean,
+    size_of,
 )
-
-if TYPE_CHECKING:
-    import numpy as np
 
 Pair = tuple[str, str]  # variant, baseline
 BySeed = Mapping[int, float]
@@ -54,7 +52,8 @@ def compare(
 
     Rows of the rest that vary more than the others of it (F-test at ``UNLIKE``) are left out, for
     one variant that collapses at some seeds would else hide the changes of all others. A pair that
-    varies more than all others itself has its own variance alone.
+    varies more than all others itself has its own variance alone. Where the rest is one row, it
+    counts as far as chance explains its spread by the pair's (at ``UNLIKE`` too).
 
     Intervals and p-values are simultaneous over the pairs (Dunnett 1955; see many_to_one.py).
 
@@ -86,7 +85,11 @@ def compare(
                 examples=None if examples is None else examples.get(pair),
             )
         deltas[pair] = delta_of(
-            by_seed, precision, margin=margin, higher_is_better=higher_is_better
+            by_seed,
+            precision,
+            margin=margin,
+            higher_is_better=higher_is_better,
+            size=size_of(rows[name] for name in pair),
         )
     return deltas
 
@@ -112,20 +115,26 @@ def shrunken(own: float, own_df: float, rest: float, rest_df: float) -> tuple[fl
 def residuals(rows: Mapping[str, BySeed]) -> tuple[float, float]:
     """Sum of squares of what *row + seed* does not explain, and its degrees of freedom.
 
-    Least squares over the cells that there are; complete tables are a randomized block design.
+    Least squares over the cells that there are, by the normal equations of the seeds after each
+    row's mean is taken off; complete tables are a randomized block design. Infinite where no float
+    holds the sum, which proves nothing.
     """
     import numpy as np
 
-    cells = [(name, seed, value) for name, by_seed in rows.items()
-             for seed, value in sorted(by_seed.items())]  # fmt: skip
-    if not cells:
+    if not rows:
         return 0.0, 0.0
-    values = np.array([value for _, _, value in cells])
-    design = np.hstack([_indicators([c[0] for c in cells]), _indicators([c[1] for c in cells])])
-    # Centred, so that a constant added to all values changes nothing but rounding.
-    solution, _, rank, _ = np.linalg.lstsq(design, values - values.mean(), rcond=None)
-    left = values - values.mean() - design @ solution
-    return float(left @ left), float(len(values) - rank)
+    seeds = sorted(set().union(*rows.values()))
+    values = np.array([[by_seed.get(seed, np.nan) for seed in seeds] for by_seed in rows.values()])
+    there = (~np.isnan(values)).astype(float)
+    counts = there.sum(axis=1, keepdims=True)
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = np.where(there, values - np.nansum(values / counts, axis=1, keepdims=True), 0.0)
+        equations = np.diag(there.sum(axis=0)) - (there / counts).T @ there
+        effects, _, rank, _ = np.linalg.lstsq(equations, values.sum(axis=0), rcond=None)
+        left = values - there * (effects - there @ effects[:, None] / counts)
+        squares = float((left * left).sum())
+    df = counts.sum() - len(rows) - rank
+    return math.inf if math.isnan(squares) else squares, float(df)
 
 
 class _Table:
@@ -139,11 +148,17 @@ class _Table:
         """Of a difference of *pair*, and the degrees of freedom borrowed from other rows."""
         own, own_df = _squares(list(by_seed.values())), len(by_seed) - 1
         names = self._alike(pair, own, own_df)
+        has_one_other = len(names.difference(pair)) == 1
+        # One row alone has no residuals: there the baseline is needed beside it.
+        others = self._residuals(names - {pair[0]} if has_one_other else names.difference(pair))
         # The residuals are those of single runs; of differences the variance is twice that.
-        if _is_larger((own / 2, own_df), self._residuals(names.difference(pair))):
+        if is_larger((own / 2, own_df), others):
             return own / own_df, 0.0
         squares, df = self._residuals(names)
-        return shrunken(own, own_df, max(0.0, 2 * squares - own), df - own_df)
+        rest, rest_df = max(0.0, 2 * squares - own), df - own_df
+        if has_one_other and own > 0:  # nothing else tells whether it is like the others
+            rest = min(rest, most_alike(own, own_df, rest_df))
+        return shrunken(own, own_df, rest, rest_df)
 
     def _alike(self, pair: Pair, own: float, own_df: float) -> frozenset[str]:
         """The pair and the rows that vary as much as the rest of these do.
@@ -158,7 +173,7 @@ class _Table:
             for name in sorted(others):
                 without, without_df = self._residuals(names - {name})
                 of_row = max(0.0, squares - without), df - without_df
-                if _is_larger(of_row, (max(0.0, without - own / 2), without_df - own_df)):
+                if is_larger(of_row, (max(0.0, without - own / 2), without_df - own_df)):
                     added[name] = of_row[0] / of_row[1]
             if not added:
                 break
@@ -173,26 +188,31 @@ class _Table:
         return self._known[names]
 
 
-def _is_larger(one: tuple[float, float], other: tuple[float, float]) -> bool:
+def most_alike(squares: float, df: float, other_df: float) -> float:
+    """The largest sum of squares that chance explains beside one of the same variance."""
+    from scipy.special import fdtri
+
+    return squares / df * other_df * float(fdtri(other_df, df, 1 - UNLIKE)) if other_df else 0.0
+
+
+def is_larger(one: tuple[float, float], other: tuple[float, float]) -> bool:
     """Whether the first of two sums of squares, each with its degrees of freedom, varies more."""
     from scipy.special import fdtrc  # not scipy.stats, which takes long to import
 
     (squares, df), (other_squares, other_df) = one, other
-    if df <= 0 or other_df <= 0 or not 0 < squares < math.inf:
+    if df <= 0 or other_df <= 0 or not squares > 0 or other_squares == math.inf:
         return False
-    ratio = squares / df / (other_squares / other_df) if other_squares > 0 else math.inf
-    return bool(fdtrc(df, other_df, ratio) < UNLIKE)
-
-
-def _indicators(labels: Sequence[str | int]) -> np.ndarray:
-    import numpy as np
-
-    return (np.array(labels)[:, None] == np.array(sorted(set(labels)))[None, :]).astype(float)
+    if other_squares == 0 or squares == math.inf:
+        return True
+    return bool(fdtrc(df, other_df, squares / df / (other_squares / other_df)) < UNLIKE)
 
 
 def _squares(values: Sequence[float]) -> float:
-    center = math.fsum(values) / len(values)
-    return math.fsum((value - center) ** 2 for value in values)
+    center = mean(values)
+    try:
+        return math.fsum((value - center) * (value - center) for value in values)
+    except OverflowError:
+        return math.inf
 
 
 def _families(counted: Mapping[Pair, BySeed]) -> tuple[Family, ...]:

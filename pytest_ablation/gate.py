@@ -10,14 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pytest_ablation import looks
+from pytest_ablation.gate_errors import ACCEPT, error_row, lost, trouble
 from pytest_ablation.gate_results import WHOLE, GateResult, GateRow
 from pytest_ablation.gate_statistics import Change, Sides, change_of_means, changes
 from pytest_ablation.provenance import differences_of
-from pytest_ablation.reference_changes import configuration_changes, data_changes
 from pytest_ablation.reference_types import Reference, ReferenceRow, ReferenceRun, ReferenceStudy
 from pytest_ablation.statistics import CONFIDENCE, differences, mean
 
-_ACCEPT = "to accept the change, save the reference anew with --ablation-save-reference"
+_ROUNDING = 1e-9  # a drop of exactly the margin is not beyond it, however 0.8 - 0.795 is rounded
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,18 @@ class Terms:
 
 @dataclass(frozen=True)
 class StudyGate:
-    """The comparisons of one study, and ``wanted``: row to the number of seeds it should have."""
+    """The comparisons of one study.
+
+    Attributes
+    ----------
+    rows : the comparisons
+    wanted : row to the number of seeds that it lacks for a decision
+    asked : row to the number of seeds that were asked for in all, where it is above the planned
+    """
 
     rows: tuple[GateRow, ...]
     wanted: Mapping[str, int] = field(default_factory=dict)
+    asked: Mapping[str, int] = field(default_factory=dict)
 
 
 def compare(
@@ -64,12 +72,15 @@ def compare(
     margins, metrics : in place of those that the studies of *new* have
     path : where *old* was read, to show
     """
-    studies = [_with(study, margins=margins, metrics=metrics) for study in new.studies.values()]
-    terms = Terms(strict=strict).shared_by(len(old.studies))
+    before, after = (
+        {name: _with(study, margins=margins, metrics=metrics) for name, study in of.studies.items()}
+        for of in (old, new)
+    )
+    terms = Terms(strict=strict).shared_by(len(before))
     rows = [
         row
-        for study in studies
-        for row in compare_study(old.studies.get(study.name), study, _seeds(study), terms).rows
+        for name, study in after.items()
+        for row in compare_study(before.get(name), study, _seeds(study), terms).rows
     ]
     return gate_result(old, new, rows, path=path, strict=strict)  # fmt: skip
 
@@ -84,8 +95,8 @@ def gate_result(
     extra_runs: int = 0,
 ) -> GateResult:
     """The comparisons with what is to be said about the two sides as a whole."""
-    lost = [
-        f"study {name} is in the reference and has no result: select it, or {_ACCEPT}"
+    absent = [
+        f"study {name} is in the reference and has no result: select it, or {ACCEPT}"
         for name in old.studies
         if name not in new.studies
     ]
@@ -94,7 +105,7 @@ def gate_result(
         mode=new.mode,
         reference=path,
         rows=rows,
-        errors=tuple(lost) if rows else (*lost, "there is nothing to compare"),
+        errors=tuple(absent) if rows else (*absent, "there is nothing to compare"),
         strict=strict,
         facts=tuple(differences_of(old.made, new.made)),
         extra_runs=extra_runs,
@@ -119,19 +130,25 @@ def compare_study(
         in the order that they have there
     """
     if old is None:
-        text = f"the reference has no study {new.name}: {_ACCEPT}"
-        return StudyGate(tuple(_error(new, row, text) for row in new.rows.values()))
-    rows: list[GateRow] = []
-    wanted: dict[str, int] = {}
+        text = f"the reference has no study {new.name}: {ACCEPT}"
+        return StudyGate(tuple(error_row(new, row, text) for row in new.rows.values()))
     alpha = terms.alpha / max(1, len(new.gate_metrics))
-    for metric in new.gate_metrics:
-        found = _Metric(old, new, metric, planned, replace(terms, alpha=alpha)).go()
-        rows += found.rows
-        for name, count in found.wanted.items():
-            wanted[name] = max(count, wanted.get(name, 0))
-    lost = [_error(new, row, "") for name, row in old.rows.items() if name not in new.rows]
-    text = "it is in the reference and has no result: select it, or "
-    return StudyGate((*rows, *(replace(row, message=text + _ACCEPT) for row in lost)), wanted)
+    found = [
+        _Metric(old, new, metric, planned, replace(terms, alpha=alpha)).go()
+        for metric in new.gate_metrics
+    ]
+    rows = [row for of in found for row in of.rows]
+    wanted, asked = _most(of.wanted for of in found), _most(of.asked for of in found)
+    return StudyGate((*rows, *lost(old, new)), wanted, asked)
+
+
+def _most(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The largest count of each row."""
+    found: dict[str, int] = {}
+    for of in counts:
+        for name, count in of.items():
+            found[name] = max(count, found.get(name, 0))
+    return found
 
 
 class _Metric:
@@ -154,7 +171,7 @@ class _Metric:
         self.alphas = looks.alphas(self.sizes, terms.alpha)
 
     def go(self) -> StudyGate:
-        errors = {name: _trouble(self.old, self.new, name, self.metric, self.planned.get(name, ()))
+        errors = {name: trouble(self.old, self.new, name, self.metric, self.planned.get(name, ()))
                   for name in self.new.rows}  # fmt: skip
         models = [n for n, row in self.new.rows.items() if not row.same_as and not errors[n]]
         same = [name for name in models if self._is_unchanged(name)]
@@ -163,7 +180,7 @@ class _Metric:
             name: self._row(name, [name], "unchanged", None, 1, self._seeds(name, 1))
             for name in same
         }
-        decided, wanted = self._looks(changed, same)
+        decided, wanted, asked = self._looks(changed, same)
         found |= decided
         rows = []
         for name, row in self.new.rows.items():
@@ -174,28 +191,34 @@ class _Metric:
                 )
             twin = found.get(row.same_as or name)
             if errors[name]:
-                rows.append(replace(_error(self.new, row, errors[name]), metric=self.metric))
+                rows.append(self._error(row, errors[name]))
             elif twin is None:
                 text = f"its model is that of {row.same_as}, which could not be compared"
-                rows.append(replace(_error(self.new, row, text), metric=self.metric))
+                rows.append(self._error(row, text))
             else:
                 rows.append(replace(twin, row=name))
         rows += [found[WHOLE]] if WHOLE in found else []
-        return StudyGate(tuple(rows), wanted)
+        asked = {name: n for name, n in asked.items() if n > len(self.planned[name])}
+        return StudyGate(tuple(rows), wanted, asked)
 
     def _looks(
         self, changed: list[str], same: list[str]
-    ) -> tuple[dict[str, GateRow], dict[str, int]]:
-        """The rows that changed, and their mean: decided at the first look that can."""
+    ) -> tuple[dict[str, GateRow], dict[str, int], dict[str, int]]:
+        """The rows that changed, and their mean: decided at the first look that can.
+
+        Returns
+        -------
+        comparisons by row, and row to the number of seeds that it lacks, and that it was asked for
+        """
         found: dict[str, GateRow] = {}
-        count = dict.fromkeys(changed, self.sizes[0])
+        count = {name: len(self.planned[name]) for name in changed}  # need not be equal
         undecided = [*changed, *([WHOLE] if len(changed) > 1 else [])]
         for number, (size, alpha) in enumerate(zip(self.sizes, self.alphas, strict=True), 1):
-            more = changed if WHOLE in undecided else undecided
-            count |= dict.fromkeys(more, size) if undecided else {}
+            if number > 1:
+                count |= dict.fromkeys(changed if WHOLE in undecided else undecided, size)
             missing = {n: c for n, c in count.items() if not self._has(n, c)}
             if missing:
-                return found, missing
+                return found, missing, count
             seen = self._changes(changed, same, count, alpha)
             for name in [name for name in undecided if name in seen]:
                 rows = changed if name == WHOLE else [name]
@@ -207,7 +230,7 @@ class _Metric:
             undecided = [n for n in undecided if n in found and self._needs_more(found[n])]
             if not undecided:
                 break
-        return found, {}
+        return found, {}, count
 
     def _changes(
         self, changed: list[str], same: list[str], count: Mapping[str, int], alpha: float
@@ -226,16 +249,17 @@ class _Metric:
 
     def _outcome(self, change: Change) -> str:
         worst, best = self._as_gain(change)
-        if best < -self.margin:
+        beyond = -self.margin - _ROUNDING
+        if best < beyond:
             return "fail"
-        return "pass" if worst >= -self.margin else "inconclusive"
+        return "pass" if worst >= beyond else "inconclusive"
 
     def _needs_more(self, row: GateRow) -> bool:
         """Whether further seeds may show a drop: one beyond the margin was seen and not proven."""
         if row.outcome != "inconclusive":
             return False
         drop = -row.delta if self.higher else row.delta
-        return self.strict or drop > self.margin
+        return self.strict or drop > self.margin + _ROUNDING
 
     def _as_gain(self, change: Change) -> tuple[float, float]:
         return (change.low, change.high) if self.higher else (-change.high, -change.low)
@@ -300,6 +324,9 @@ class _Metric:
             looks=look,
         )
 
+    def _error(self, row: ReferenceRow, message: str) -> GateRow:
+        return replace(error_row(self.new, row, message), metric=self.metric, margin=self.margin)
+
     def _flips(self, name: str, seeds: Iterable[int]) -> tuple[int, int] | None:
         """How many test examples became wrong, and right, over all seeds that both have."""
         new, old = self.new.rows[name].runs, self.old.rows[name].runs
@@ -313,38 +340,10 @@ class _Metric:
         return wrong, right
 
 
-def _trouble(
-    old: ReferenceStudy, new: ReferenceStudy, name: str, metric: str, planned: Sequence[int]
-) -> str:
-    """Why a row cannot be compared, and what to do; "" where it can."""
-    row = new.rows[name]
-    if row.status != "ok":
-        return f"its result is {row.status}: see the warnings of the report"
-    if name not in old.rows:
-        return f"the reference does not have it: {_ACCEPT}"
-    if metric not in old.metrics:
-        return f"the reference has no metric {metric}: {_ACCEPT}"
-    absent = [seed for seed in planned if seed not in row.runs]
-    if absent or not planned:
-        return f"it has no result for {_listed(absent) or 'any seed'}"
-    unknown = [seed for seed in planned if seed not in old.rows[name].runs]
-    if unknown:
-        known = _listed(old.rows[name].runs) or "none"
-        return (
-            f"the reference has no {_listed(unknown)}, only {known}: save it anew with the same "
-            f"seeds or more (--ablation-save-reference)"
-        )
-    found = configuration_changes(old, new, name)
-    if found:
-        return f"its configuration is another: {'; '.join(found)}; {_ACCEPT}"
-    found = data_changes(old.rows[name], row)
-    if found:
-        return f"its data are others: {'; '.join(found)}; bring the same data, or {_ACCEPT}"
-    return ""
-
-
 def _identical(one: ReferenceRun, other: ReferenceRun) -> bool:
-    return one.outcome == other.outcome and dict(one.metrics) == dict(other.metrics)
+    shared = one.metrics.keys() & other.metrics.keys()  # a study may report one more than it did
+    same = all(one.metrics[name] == other.metrics[name] for name in shared)
+    return same and one.outcome == other.outcome
 
 
 def _mean_by_seed(
@@ -367,15 +366,3 @@ def _with(
 
 def _seeds(study: ReferenceStudy) -> dict[str, tuple[int, ...]]:
     return {name: tuple(row.runs) for name, row in study.rows.items()}
-
-
-def _error(study: ReferenceStudy, row: ReferenceRow, message: str) -> GateRow:
-    metric = study.gate_metrics[0] if study.gate_metrics else study.metrics[0]
-    margin = study.margins[metric]
-    return GateRow(study.name, row.name, metric, "error", margin, message)
-
-
-def _listed(seeds: Iterable[int]) -> str:
-    listed = sorted(seeds)
-    word = "seed" if len(listed) == 1 else "seeds"
-    return f"{word} {', '.join(map(str, listed))}" if listed else ""

@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from pytest_ablation.comparisons import shrunken
+from pytest_ablation.comparisons import PRIOR_DF, is_larger, most_alike, shrunken
 from pytest_ablation.many_to_one import Family, critical_value
 from pytest_ablation.statistics import POWER, differences, mean
 
@@ -133,14 +133,34 @@ def _spread(
 ) -> _Spread:
     from scipy.special import stdtrit
 
-    # Rows that never vary, a metric at its limit say, tell nothing of the spread of those that do.
-    (squares, df), (rest_squares, rest_df) = _squares(own), _squares(filter(_varies, rest))
+    squares, df = _squares(own)
     if df < 1:
         return _Spread(math.inf, 0.0, math.inf)
+    expected_df = df + min(PRIOR_DF, _squares(rest)[1])
+    width = math.sqrt(typical * per_run) * float(stdtrit(expected_df, 1 - 0.05))
+    # Rows that never vary, a metric at its limit say, tell nothing of the spread of those that do.
+    rest = _alike([values for values in rest if _varies(values)])
+    rest_squares, rest_df = _squares(rest)
+    if is_larger((squares, df), (rest_squares, rest_df)):
+        rest_squares, rest_df = 0.0, 0.0
+    if len(rest) == 1 and squares > 0:  # nothing else tells whether it is like the others
+        rest_squares = min(rest_squares, most_alike(squares, df, rest_df))
     variance, borrowed = shrunken(squares, df, rest_squares, rest_df)
-    df += borrowed
-    width = math.sqrt(typical * per_run) * float(stdtrit(df, 1 - 0.05))
-    return _Spread(variance * per_run, df, width)
+    return _Spread(variance * per_run, df + borrowed, width)
+
+
+def _alike(groups: list[list[float]]) -> list[list[float]]:
+    """Without those that vary more than all others together, as in ``comparisons.compare``."""
+    while len(groups) > 1:
+        larger = {
+            number: _squares([values])[0]
+            for number, values in enumerate(groups)
+            if is_larger(_squares([values]), _squares(groups[:number] + groups[number + 1 :]))
+        }
+        if not larger:
+            break
+        groups = [g for n, g in enumerate(groups) if n != max(larger, key=larger.__getitem__)]
+    return groups
 
 
 def _squares(groups: Iterable[list[float]]) -> tuple[float, float]:

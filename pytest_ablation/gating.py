@@ -6,6 +6,7 @@ reference file and nothing else.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -43,6 +44,7 @@ class Gating:
         self._options = options
         self._references: dict[str, Reference] = {}
         self._store = store
+        self._compared: dict[tuple[str, str], tuple[StudyResult, int, gate.StudyGate]] = {}
         self.predictions = lru_cache(maxsize=4096)(self._read_predictions)
 
     def read(self, modes: Iterable[str]) -> None:
@@ -84,7 +86,8 @@ class Gating:
         for mode, old in self._references.items():
             studies = [result for result in results if result.plan.mode == mode]
             new = reference_of(studies, self.predictions, self._options.root)
-            rows = [row for study in studies for row in self._study(study, known).rows]
+            compared = [self._study(study, known) for study in studies]
+            rows = [row for of in compared for row in of.rows]
             path = self._options.reference_path(self._options.gate, mode)
             gates.append(
                 gate.gate_result(
@@ -93,7 +96,7 @@ class Gating:
                     rows,
                     path=_relative(path, self._options.root),
                     strict=self._options.strict,
-                    extra_runs=_extra_runs(studies, rows),
+                    extra_runs=_extra_runs(studies, compared),
                 )
             )
         return gates
@@ -120,6 +123,14 @@ class Gating:
         return result.plan.mode in self._references
 
     def _study(self, result: StudyResult, known: Known) -> gate.StudyGate:
+        """The comparisons of a study, made anew where its result or what is known has changed."""
+        kept = self._compared.get((result.plan.name, result.plan.mode))
+        if kept is None or kept[0] is not result or kept[1] != len(known):
+            kept = result, len(known), self._compare(result, known)
+            self._compared[result.plan.name, result.plan.mode] = kept
+        return kept[2]
+
+    def _compare(self, result: StudyResult, known: Known) -> gate.StudyGate:
         old = self._references[result.plan.mode]
         plan = result.plan
         terms = gate.Terms(most_seeds=plan.most_seeds, strict=self._options.strict)
@@ -133,35 +144,41 @@ class Gating:
 
 
 def _with_reserve(result: StudyResult, known: Known) -> StudyResult:
-    """The result with the finished runs of seeds in reserve beside those of each row."""
+    """The result with the finished runs of seeds in reserve beside those of each row.
+
+    They are taken in their order, up to the first that is not there: one that failed must be
+    missed, and no other that an earlier session has left may stand in for it.
+    """
     rows = []
     for row in result.rows:
-        extra = [
-            RunResult(seed, key, "ok", "", known[key])
-            for seed, key in row.plan.reserve.items()
-            if seed not in row.plan.keys and key in known and known[key].ok
-        ]
+        reserve = [(s, k) for s, k in row.plan.reserve.items() if s not in row.plan.keys]
+        there = itertools.takewhile(lambda of: of[1] in known and known[of[1]].ok, reserve)
+        extra = [RunResult(seed, key, "ok", "", known[key]) for seed, key in there]
         rows.append(replace(row, runs=(*row.runs, *extra)))
     return replace(result, rows=tuple(rows))
 
 
-def _extra_runs(results: Sequence[StudyResult], rows: Iterable[GateRow]) -> int:
+def _extra_runs(results: Sequence[StudyResult], found: Iterable[gate.StudyGate]) -> int:
     """How many runs the gate has asked for that the studies themselves do not have."""
-    plans = {(result.plan.name, row.name): row for result in results for row in result.plan.rows}
-    extra = set()
-    for row in rows:
-        plan = plans.get((row.study, row.row))
-        if plan is not None:
-            extra |= {plan.reserve[seed] for seed in row.seeds if seed not in plan.keys}
+    extra: set[str] = set()
+    for result, of in zip(results, found, strict=True):
+        for name, count in of.asked.items():
+            row = result.plan.row(name)
+            extra |= set(with_seeds(row, count).keys.values()) - set(row.keys.values())
     return len(extra)
 
 
 def _lost_studies(path: Path, new: Reference) -> list[str]:
     """Studies that are in the file and would be lost from it."""
     try:
-        old = read_reference(path, new.mode)
+        old = read_reference(path)
     except ReferenceError:  # there is none yet, or one that is of no use
         return []
+    if old.mode != new.mode:
+        return [
+            f"it holds results of mode {old.mode}, and these are of mode {new.mode}: write another "
+            f"file with {SAVE_REFERENCE_OPTION}=FILE"
+        ]
     lost = [name for name in old.studies if name not in new.studies]
     if not lost:
         return []

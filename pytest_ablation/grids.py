@@ -87,8 +87,7 @@ class Choice:
         """The inverse of ``dataclasses.asdict`` after a way through JSON."""
         lead = content["lead"]
         if lead is not None:
-            by_seed = {int(seed): value for seed, value in lead["by_seed"].items()}
-            lead = Delta(**{**lead, "by_seed": by_seed})
+            lead = Delta.from_json(lead)
         return cls(**{**content, "lead": lead})
 
 

@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_ablation.options import add_options, checked_options
+from pytest_ablation.options import (
+    GATE_OPTION,
+    SAVE_REFERENCE_OPTION,
+    add_options,
+    checked_options,
+)
 
 if TYPE_CHECKING:
     from pytest_ablation.case import Ablation
@@ -170,10 +175,15 @@ class AblationHooks:
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Stop training; in the process that users see, write the reports and set the status."""
         self.close()
-        if self.is_worker or self.session is None or self.config.option.collectonly:
+        if self.is_worker or self.config.option.collectonly:
             return
-        self.finished = self.session.finish(self._outcomes)
-        self._note_vanished_tests()
+        if self.session is not None:
+            self.finished = self.session.finish(self._outcomes)
+            self._note_vanished_tests()
+        if exitstatus == pytest.ExitCode.OK:
+            self._note_lost_cases()
+        if self.finished is None:
+            return
         if self.finished.is_failed and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if exitstatus == pytest.ExitCode.INTERNAL_ERROR:  # pytest prints no summary then
@@ -252,6 +262,17 @@ class AblationHooks:
             self.finished.errors.append(
                 f"collected but never reported (did a worker die?):\n{names}"
             )
+
+    def _note_lost_cases(self) -> None:
+        """A gate that met no case at all, as where the study's file is gone, is no green one."""
+        if self.finished is not None and self.finished.results:
+            return
+        asked = {GATE_OPTION: self.options.gate, SAVE_REFERENCE_OPTION: self.options.save_reference}
+        for option in [name for name, value in asked.items() if value is not None]:
+            from pytest_ablation.finishing import Finished
+
+            self.finished = self.finished or Finished()
+            self.finished.errors.append(f"{option}: no ablation case was collected, select some")
 
     def _stopped_early(self) -> bool:
         return bool(self.config.option.maxfail and "failed" in self._outcomes.values())

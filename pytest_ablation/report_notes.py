@@ -20,7 +20,10 @@ def interval_note(study: StudyResult) -> str:
             f"(Dunnett 1955). "
         )
     if any(delta.precision.borrowed for delta in deltas):
-        text += "A variant's spread is its own, drawn toward that of the study's other rows. "
+        text += (
+            "A variant's spread is its own, drawn toward that of the study's other rows; what "
+            "varies far more than the others keeps to itself. "
+        )
     return text + _population(study, deltas)
 
 

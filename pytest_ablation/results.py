@@ -152,14 +152,14 @@ def study_result(
     correctness : for intervals over seeds and test examples
     """
     known = _Known(records, failures, lost)
-    plan, looked = _decided(plan, known)
+    plan, looked, sound = _decided(plan, known, correctness)
     runs = {row.name: _run_results(plan, row, known) for row in plan.rows}
     outcomes = {
         row.name: _status(plan, row, runs[row.name], _compared_runs(row, runs, looked))
         for row in plan.rows
     }
-    analysis = _Analysis(plan, runs, looked, outcomes, correctness)
-    metrics = {name: analysis.deltas(name) for name in plan.metrics}
+    analysis = _Analysis(plan, runs, sound, correctness)
+    metrics = {name: analysis.deltas(name, looked) for name in plan.metrics}
     rows = []
     for row in plan.rows:
         base = _compared_runs(row, runs, looked)
@@ -192,67 +192,85 @@ class _Known:
 
 @dataclass(frozen=True)
 class _Analysis:
-    """The comparisons of a study: its runs by row, the look of each compared row, statuses."""
+    """The comparisons of a study: its runs by row, and the rows whose comparison is sound."""
 
     plan: StudyPlan
     runs: Mapping[str, tuple[RunResult, ...]]
-    looked: Mapping[str, verdicts.Look]
-    outcomes: Mapping[str, tuple[str, str]]
+    sound: Collection[str]
     correctness: Correctness | None = None
 
-    def deltas(self, metric: str) -> dict[str, Delta | None]:
+    def deltas(self, metric: str, looked: Mapping[str, verdicts.Look]) -> dict[str, Delta | None]:
         """Compared row to its delta. Rows that are no comparison stand by themselves."""
-        values = self.values(metric)
-        sound = {name: look for name, look in self.looked.items() if name in values}
-        examples = self._examples(metric) if self.plan.interval == "seeds+examples" else None
-        found = verdicts.deltas(self.plan, metric, values, sound, examples)
+        sound = {name: look for name, look in looked.items() if name in self.sound}
+        found = verdicts.deltas(self.plan, metric, self.known(metric), sound)
         for row in self.plan.rows:
-            if row.name in self.looked and row.name not in found:
-                pair = (_values(metric, self.runs[name]) for name in (row.name, row.baseline))
-                found[row.name] = paired_delta(*pair, margin=self.plan.margins[metric])
+            if row.name in looked and row.name not in found:
+                found[row.name] = paired_delta(
+                    _values(metric, self.runs[row.name]),
+                    _values(metric, self.runs[row.baseline]),
+                    margin=self.plan.margins[metric],
+                    higher_is_better=self.plan.is_better_higher(metric),
+                )
         return found
 
-    def values(self, metric: str) -> dict[str, dict[int, float]]:
-        """Row to its values by seed; what is no comparison has no part in the spread of others."""
-        return {
-            name: _values(metric, runs)
-            for name, runs in self.runs.items()
-            if self.outcomes[name][0] not in ("no_effect", "unfair")
-        }
+    def known(self, metric: str) -> verdicts.Known:
+        values = {name: _values(metric, runs) for name, runs in self.runs.items()}
+        with_examples = self.plan.interval == "seeds+examples" and self.correctness is not None
+        return verdicts.Known(values, self.sound, self._examples(metric) if with_examples else None)
 
     def _examples(self, metric: str) -> verdicts.Examples:
         def spread_of(pair: verdicts.Pair, seeds: tuple[int, ...]) -> ExampleSpread | None:
-            import numpy as np
-
-            arrays = []
-            for name in pair:
-                keys = {run.seed: run.key for run in self.runs[name]}
-                told = [self.correctness(keys[seed]).get(metric) for seed in seeds]
-                if not told or any(array is None for array in told):
-                    return None
-                arrays.append(np.stack(told).astype(float))
-            same_shape = arrays[0].shape == arrays[1].shape
-            return example_spread(arrays[0] - arrays[1]) if same_shape else None
+            tables = [self._by_example(metric, name, seeds) for name in pair]
+            if any(table is None for table in tables) or tables[0].shape != tables[1].shape:
+                return None
+            return example_spread(tables[0] - tables[1])
 
         return spread_of
 
+    def _by_example(self, metric: str, name: str, seeds: tuple[int, ...]) -> np.ndarray | None:
+        """[seeds, examples] of a row's results; None where they cannot be crossed.
 
-def _decided(plan: StudyPlan, known: _Known) -> tuple[StudyPlan, dict[str, verdicts.Look]]:
-    """The plan with the seeds that verdicts have asked for so far; compared row to its look."""
+        They can where all seeds have the same test examples, the mean of which is the metric.
+        """
+        import numpy as np
+
+        runs = {run.seed: run for run in self.runs[name]}
+        told = [self.correctness(runs[seed].key).get(metric) for seed in seeds]
+        data = {runs[seed].record.fingerprints.get("evaluation_data") for seed in seeds}
+        if not told or any(array is None or np.ndim(array) != 1 for array in told):
+            return None
+        if len(data) > 1 or len({len(array) for array in told}) > 1 or len(told[0]) < 2:
+            return None
+        table = np.stack(told).astype(float)
+        values = [runs[seed].record.metrics[metric] for seed in seeds]
+        return table if np.allclose(table.mean(axis=1), values, rtol=0, atol=1e-6) else None
+
+
+def _decided(
+    plan: StudyPlan, known: _Known, correctness: Correctness | None
+) -> tuple[StudyPlan, dict[str, verdicts.Look], set[str]]:
+    """The plan with the seeds that verdicts have asked for so far; compared row to its look; the
+    rows whose comparison is sound, as their first seeds tell."""
     most = tuple(verdicts.with_seeds(row, max(plan.most_seeds, len(row.keys))) for row in plan.rows)
     runs = {row.name: _run_results(plan, row, known) for row in most}
     first = {row.name: tuple(r for r in runs[row.name] if r.seed in row.keys) for row in plan.rows}
-    outcomes = {
-        row.name: _status(plan, row, first[row.name], first.get(row.baseline, ()))
+    statuses = {
+        row.name: _status(plan, row, first[row.name], first.get(row.baseline, ()))[0]
         for row in plan.rows
     }
+    sound = {
+        row.name
+        for row in plan.rows
+        if row.baseline is not None and statuses[row.name] not in ("no_effect", "unfair")
+    }
     states = {
-        (name, run.seed): _state(run, outcomes[name][0], known)
+        (name, run.seed): _state(run, statuses[name], known)
         for name, of in runs.items()
         for run in of
     }
-    values = _Analysis(plan, runs, {}, outcomes).values(plan.metrics[0])
-    return verdicts.decide(plan, values, lambda name, seed: states[name, seed])
+    analysis = _Analysis(plan, runs, sound, correctness).known(plan.metrics[0])
+    decided = verdicts.decide(plan, analysis, lambda name, seed: states[name, seed])
+    return *decided, sound
 
 
 def _state(run: RunResult, row_status: str, known: _Known) -> str:

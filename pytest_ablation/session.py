@@ -75,6 +75,7 @@ class AblationSession:
         self._outcomes: dict[str, Record | Failure] = {}
         self.gating = Gating(options, self.store)
         self._lost: dict[str, str] = {}  # runs that killed another process, and the word for it
+        self._results: dict[tuple[str, str], tuple[tuple[int, int], StudyPlan, StudyResult]] = {}
         self._executor: Executor | None = None
 
     def read_plan(self) -> Plan | None:
@@ -154,7 +155,7 @@ class AblationSession:
         rows = _compared_rows(plan, case)
         self._obtain([key for row in rows for key in row.keys.values()])
         row = self._result(plan).row(case.variant)
-        if row.status == "ok":
+        if row.status in ("ok", "missing"):  # missing: its verdict asks for more seeds
             row = self._whole_study(plan).row(case.variant)
         probes = [key for row in rows for key in row.probes.values()]
         if probes:
@@ -207,8 +208,14 @@ class AblationSession:
         return settled
 
     def _result(self, plan: StudyPlan) -> StudyResult:
-        known = self._records_and_failures()
-        return study_result(plan, *known, self._lost, self.store.predictions)
+        """The study as far as its runs are known; the same object while that does not change."""
+        stamp = len(self._outcomes), len(self._lost)
+        kept = self._results.get((plan.name, plan.mode))
+        if kept is None or kept[0] != stamp or kept[1] is not plan:
+            known = self._records_and_failures()
+            result = study_result(plan, *known, self._lost, self.gating.predictions)
+            kept = self._results[plan.name, plan.mode] = stamp, plan, result
+        return kept[2]
 
     def _records_and_failures(self) -> tuple[dict[str, Record], dict[str, str]]:
         """What this process knows of runs, by key."""

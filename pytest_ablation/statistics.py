@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from pytest_ablation.crossed import ExampleSpread, combined
 from pytest_ablation.many_to_one import Family, critical_value, tail
@@ -17,7 +18,7 @@ from pytest_ablation.many_to_one import Family, critical_value, tail
 CONFIDENCE = 0.95
 POWER = 0.80
 VERDICTS = ("worse", "better", "no_detectable_change", "inconclusive")
-_NO_SPREAD = 1e-12  # differences that agree but for rounding
+_NO_SPREAD = 1e-12  # relative to the values: differences that agree but for rounding
 _ALONE = (Family(1, 0.0),)
 
 
@@ -121,6 +122,18 @@ class Delta:
     def n_seeds(self) -> int:
         return len(self.by_seed)
 
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Delta:
+        """The inverse of ``dataclasses.asdict`` after a way through JSON."""
+        by_seed = {int(seed): value for seed, value in content["by_seed"].items()}
+        told = content["precision"]
+        precision = None
+        if told is not None:
+            families = tuple(Family(*family) for family in told["families"])
+            examples = told["examples"] and ExampleSpread(*told["examples"])
+            precision = Precision(**{**told, "families": families, "examples": examples})
+        return cls(**{**content, "by_seed": by_seed, "precision": precision})
+
 
 def mean(values: Sequence[float]) -> float | None:
     """Arithmetic mean, exactly rounded (so that the order of seeds does not matter)."""
@@ -158,8 +171,22 @@ def paired_delta(
     """
     by_seed = differences(variant, baseline)
     spread = standard_deviation(list(by_seed.values()))
-    precision = None if spread is None else Precision(spread**2, len(by_seed) - 1, len(by_seed))
-    return delta_of(by_seed, precision, margin=margin, higher_is_better=higher_is_better)
+    if spread is None:
+        precision = None
+    else:  # a product, for a power that no float holds is an error
+        precision = Precision(spread * spread, len(by_seed) - 1, len(by_seed))
+    return delta_of(
+        by_seed,
+        precision,
+        margin=margin,
+        higher_is_better=higher_is_better,
+        size=size_of([variant, baseline]),
+    )
+
+
+def size_of(sides: Iterable[Mapping[int, float]]) -> float:
+    """The largest value of all, without its sign; 1 where that is less."""
+    return max([1.0, *(abs(value) for side in sides for value in side.values())])
 
 
 def delta_of(
@@ -168,6 +195,7 @@ def delta_of(
     *,
     margin: float,
     higher_is_better: bool = True,
+    size: float = 1.0,
 ) -> Delta | None:
     """The delta of these differences, known as exactly as *precision* says; None without any.
 
@@ -175,13 +203,14 @@ def delta_of(
     ----------
     precision : None with fewer than two differences
     margin : a change inside ``[-margin, margin]`` does not matter
+    size : of the values that were subtracted, 1 or more; what rounding makes of them is no spread
     """
     center = mean(list(by_seed.values()))
     if center is None:
         return None
     if precision is None:
         return Delta(center, -math.inf, math.inf, None, None, None, by_seed)
-    if precision.error < _NO_SPREAD:
+    if precision.error < _NO_SPREAD * size:
         # Values on a grid (accuracies) can agree by chance: that says nothing about their spread.
         return Delta(center, center, center, None, None, "inconclusive", by_seed)
     low, high = center - precision.half_width, center + precision.half_width

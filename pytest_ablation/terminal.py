@@ -137,7 +137,7 @@ def _outcome(row: RowResult, metric: str) -> str:
 
 def summary_lines(finished: Finished) -> list[tuple[str, str]]:
     """Lines with their markup ("title", a colour name, or "") for pytest's terminal writer."""
-    if not finished.results:
+    if not finished.results and not finished.errors:
         return []
     lines = [("ablation", "title")]
     for study in finished.results:

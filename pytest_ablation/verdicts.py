@@ -7,7 +7,7 @@ session and in its report. Never trains, knows nothing of pytest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from pytest_ablation import looks
@@ -23,6 +23,23 @@ Examples = Callable[[Pair, tuple[int, ...]], ExampleSpread | None]
 
 
 @dataclass(frozen=True)
+class Known:
+    """What is known of a study's runs in one metric.
+
+    Attributes
+    ----------
+    values : row to its values by seed
+    sound : the rows whose comparison is one; what changed nothing, or is unfair, says nothing of
+        the spread of others
+    examples : where the interval is to cover the choice of test examples too
+    """
+
+    values: Values
+    sound: Collection[str]
+    examples: Examples | None = None
+
+
+@dataclass(frozen=True)
 class Look:
     """After how many seeds a row's verdict fell, and the error rate of its interval."""
 
@@ -31,29 +48,23 @@ class Look:
 
 
 def deltas(
-    plan: StudyPlan,
-    metric: str,
-    values: Values,
-    looked: Mapping[str, Look],
-    examples: Examples | None = None,
+    plan: StudyPlan, metric: str, known: Known, looked: Mapping[str, Look]
 ) -> dict[str, Delta | None]:
     """The delta of each compared row in one metric, as known at the look that decided about it.
 
     Parameters
     ----------
-    values : the rows that take part; others have no place in the table of spreads
     looked : compared row to its look
-    examples : where the interval is to cover the choice of test examples too
     """
     found: dict[str, Delta | None] = {}
     for look in dict.fromkeys(looked.values()):
-        at_look = _deltas_at(plan, metric, values, look, examples)
+        at_look = _deltas_at(plan, metric, known, look)
         found |= {name: at_look.get(name) for name, own in looked.items() if own == look}
     return found
 
 
 def decide(
-    plan: StudyPlan, values: Values, state: Callable[[str, int], str]
+    plan: StudyPlan, known: Known, state: Callable[[str, int], str]
 ) -> tuple[StudyPlan, dict[str, Look]]:
     """As many seeds for each row as verdicts have asked for so far, and who was looked at when.
 
@@ -63,7 +74,7 @@ def decide(
 
     Parameters
     ----------
-    values : of the study's first metric
+    known : of the study's first metric
     state : of a row and a seed: "finished"; "trouble" where there will be no result, or the row
         has trouble elsewhere; "pending" while it may still come. A look waits for all its runs, so
         that nothing is decided from a part of them.
@@ -90,7 +101,7 @@ def decide(
             break
         ready = [row for row in undecided if states[row.name] == "finished"]
         at_look = {row.name: looked[row.name] for row in ready}
-        found = deltas(plan, plan.metrics[0], values, at_look)
+        found = deltas(plan, plan.metrics[0], _needed(plan, known, need), at_look)
         undecided = [row for row in ready if _is_open(found[row.name])]
     rows = tuple(with_seeds(row, need[row.name]) for row in plan.rows)
     return replace(plan, rows=rows), looked
@@ -113,6 +124,19 @@ def _state(row: RowPlan, seeds: tuple[int, ...], state: Callable[[str, int], str
     return next((word for word in ("trouble", "pending") if word in states), "finished")
 
 
+def _needed(plan: StudyPlan, known: Known, need: Mapping[str, int]) -> Known:
+    """Without the runs that nobody has asked for, which a gate or an older session may have left.
+
+    With them the same session could come to other verdicts, as its store has them or not.
+    """
+    wanted = {row.name: set(seeds_of(row)[: need[row.name]]) for row in plan.rows}
+    values = {
+        name: {seed: value for seed, value in by_seed.items() if seed in wanted[name]}
+        for name, by_seed in known.values.items()
+    }
+    return replace(known, values=values)
+
+
 def _is_open(delta: Delta | None) -> bool:
     return delta is not None and delta.verdict in (None, "inconclusive")  # None: one seed
 
@@ -128,36 +152,41 @@ def _alphas(plan: StudyPlan) -> tuple[float, ...]:
     return looks.alphas(plan.looks, alpha) if plan.looks else (alpha,)
 
 
-def _deltas_at(
-    plan: StudyPlan, metric: str, values: Values, look: Look, examples: Examples | None
-) -> dict[str, Delta | None]:
+def _deltas_at(plan: StudyPlan, metric: str, known: Known, look: Look) -> dict[str, Delta | None]:
     """All rows compared over the seeds of one look, as far as each has them."""
     model = {row.name: plan.same_as(row) or row.name for row in plan.rows}
-    known = {
-        model[name]: {seed: value for seed, value in by_seed.items() if seed in set(look.seeds)}
-        for name, by_seed in values.items()
-    }
+    values: dict[str, dict[int, float]] = {}
+    for name, by_seed in known.values.items():
+        of_look = {seed: value for seed, value in by_seed.items() if seed in set(look.seeds)}
+        values.setdefault(model[name], {}).update(of_look)
     pairs = {
         row.name: (model[row.name], model[row.baseline])
         for row in plan.rows
-        if row.baseline is not None and {model[row.name], model[row.baseline]} <= set(known)
+        if row.name in known.sound
     }
     distinct = sorted(set(pairs.values()))
     spreads = None
-    if examples is not None:
-        told = {
-            p: examples(p, tuple(sorted(set(known[p[0]]) & set(known[p[1]])))) for p in distinct
-        }
+    if known.examples is not None:
+        shared = {(a, b): tuple(sorted(set(values[a]) & set(values[b]))) for a, b in distinct}
+        told = {pair: known.examples(pair, seeds) for pair, seeds in shared.items()}
         spreads = {pair: spread for pair, spread in told.items() if spread is not None}
     found = compare(
-        known,
+        values,
         distinct,
         margin=plan.margins[metric],
         alpha=look.alpha,
         higher_is_better=plan.is_better_higher(metric),
         examples=spreads,
     )
-    return {name: found[pair] for name, pair in pairs.items()}
+    share = look.alpha / (1 - CONFIDENCE)
+    return {name: _over_all_looks(found[pair], share) for name, pair in pairs.items()}
+
+
+def _over_all_looks(delta: Delta | None, share: float) -> Delta | None:
+    """With the p-value of all looks together, where this one has a *share* of the error rate."""
+    if delta is None or delta.p_value is None:
+        return delta
+    return replace(delta, p_value=min(1.0, delta.p_value / share))
 
 
 def _same_model(plan: StudyPlan, name: str) -> list[str]:

@@ -46,7 +46,8 @@ def set_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("PY_COLORS", "0")
-    for name in ("ABLATION_DATA", "GITHUB_STEP_SUMMARY", "PYTEST_ADDOPTS", "CI"):
+    names = "ABLATION_DATA GITHUB_ACTIONS GITHUB_STEP_SUMMARY PYTEST_ADDOPTS CI".split()
+    for name in names:
         monkeypatch.delenv(name, raising=False)
 
 

@@ -20,15 +20,30 @@ def plus(change, noise=(0.001, -0.001, 0.0005)):
     return [value + change + extra for value, extra in zip(BASE, noise, strict=True)]
 
 
+def result_with(values, variants, **study):
+    return result_of(told_study({"baseline": BASE} | values, variants, **study))
+
+
 def lines_of(values, variants, **study):
-    result = result_of(told_study({"baseline": BASE} | values, variants, **study))
+    return lines_about(result_with(values, variants, **study))
+
+
+def lines_about(result):
     text = section(section(report_of(result), "## Conclusions"), "### parts")
     return [line for line in text.partition("What to try next:")[0].splitlines() if line]
 
 
 def interval(values, base=BASE):
+    """Of a variant that is alone in its study."""
     low, high = stats.ttest_rel(values, base).confidence_interval(0.95)
     return f"interval {100 * low:+.1f} to {100 * high:+.1f}, 3 seeds"
+
+
+def ends(result, *names):
+    """The ends of the intervals of these rows together, in points, as the report writes them."""
+    deltas = [result.row(name).metrics["top1"].delta for name in names]
+    low, high = min(delta.low for delta in deltas), max(delta.high for delta in deltas)
+    return f"{100 * low:+.1f} to {100 * high:+.1f}, 3 seeds"
 
 
 # --- verdicts ---------------------------------------------------------------------------------
@@ -37,13 +52,15 @@ def interval(values, base=BASE):
 def test_changes_stand_in_order_of_effect_with_their_intervals():
     values = {"no_positions": plus(-0.02), "one_head": plus(-0.09), "no_ffn": plus(0.02),
               "untied": plus(0.05)}  # fmt: skip
-    lines = lines_of(values, [NO_POSITIONS, ONE_HEAD, NO_FFN, UNTIED])
-    assert lines[1:5] == [
-        f"- `one_head` is worse: top1 changes by -9.0 points ({interval(values['one_head'])}).",
-        f"- `no_positions` is worse: top1 changes by -2.0 points "
-        f"({interval(values['no_positions'])}).",
-        f"- `untied` is better: top1 changes by +5.0 points ({interval(values['untied'])}).",
-        f"- `no_ffn` is better: top1 changes by +2.0 points ({interval(values['no_ffn'])}).",
+    result = result_with(values, [NO_POSITIONS, ONE_HEAD, NO_FFN, UNTIED])
+    assert lines_about(result)[1:5] == [
+        f"- `{name}` is {verdict}: top1 changes by {change} points (interval {ends(result, name)})."
+        for name, verdict, change in [
+            ("one_head", "worse", "-9.0"),
+            ("no_positions", "worse", "-2.0"),
+            ("untied", "better", "+5.0"),
+            ("no_ffn", "better", "+2.0"),
+        ]
     ]
 
 
@@ -70,11 +87,10 @@ def test_rows_of_the_same_runs_share_a_sentence():
 
 def test_no_detectable_change_names_the_margin_and_the_interval():
     values = {"faster": plus(0.0), "untied": plus(0.001)}
-    ends = [stats.ttest_rel(v, BASE).confidence_interval(0.95) for v in values.values()]
-    low, high = min(e.low for e in ends), max(e.high for e in ends)
-    assert lines_of(values, [FASTER, UNTIED], margin=0.05)[1:] == [
+    result = result_with(values, [FASTER, UNTIED], margin=0.05)
+    assert lines_about(result)[1:] == [
         f"- `faster`, `untied`: no change larger than the margin of 5 points (intervals within "
-        f"{100 * low:+.1f} to {100 * high:+.1f}, 3 seeds)."
+        f"{ends(result, 'faster', 'untied')})."
     ]
 
 

@@ -21,9 +21,16 @@ def about(*levels, cells=CELLS, size=1.0):
     }
 
 
-def lines_of(values, *, rows=None, skip=(), metric=None, **grid):
+def lines_of(values, **session):
+    return lines_about(result_with(values, **session))
+
+
+def result_with(values, *, rows=None, skip=(), metric=None, **grid):
     defined = told_grid(values, **grid)
-    result = of_grid(defined, rows=rows or list(defined.case_rows), skip=skip, metric=metric)
+    return of_grid(defined, rows=rows or list(defined.case_rows), skip=skip, metric=metric)
+
+
+def lines_about(result):
     text = section(section(report_of(result), "## Conclusions"), "### sizes")
     return text.partition("What to try next:")[0].splitlines()
 
@@ -56,11 +63,14 @@ def test_the_best_cell_is_named_with_its_values_and_its_lead():
 
 def test_its_leading_metric_is_told_and_compared_with_the_baselines_cell():
     values = about(0.80, 0.81, 0.82, 0.83, 0.86, 0.84)
-    size, interval = difference(values[256, 0.0005], values[64, 0.0005])
+    size, _ = difference(values[256, 0.0005], values[64, 0.0005])
     mean, spread = np.mean(values[256, 0.0005]) - 0.1, np.std(values[256, 0.0005], ddof=1)
-    assert line_with(lines_of(values), "Its `top1` is") == (
+    result = result_with(values)
+    delta = result.row("256-0.0005").metrics["top1"].delta  # one of the study's comparisons
+    assert line_with(lines_about(result), "Its `top1` is") == (
         f"- Its `top1` is {mean:.4f} ± {spread:.4f} (mean of 3 seeds): {size} against the "
-        f"baseline's cell, `64-0.0005` ({interval})."
+        f"baseline's cell, `64-0.0005` (interval {100 * delta.low:+.1f} to "
+        f"{100 * delta.high:+.1f}, 3 seeds)."
     )
     own = lines_of(about(0.9, 0.81, 0.82, 0.83, 0.86, 0.84))
     assert line_with(own, "Its `top1` is").endswith("; it is the baseline's cell.")

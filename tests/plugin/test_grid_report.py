@@ -95,7 +95,7 @@ def test_the_baselines_cell_is_named_and_rows_are_not_described_twice(result):
     text = section(report_of(result), "## sizes (quick)")
     named = [row for row in table_in(text) if "(the baseline's cell)" in row["outcome"]]
     assert [plain(row["cell"]) for row in named] == ["b50-lr0.02"]
-    assert "Deltas in the CSV files are against the baseline's cell, `b50-lr0.02`." in text
+    assert "Deltas in the CSV files are against the baseline's cell, `b50-lr0.02`, with" in text
     assert "batch\\_size=10, momentum=0" not in text
 
 

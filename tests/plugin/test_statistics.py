@@ -1,6 +1,8 @@
 """Statistics against SciPy and against simulation with a known truth."""
 
+import json
 import math
+from dataclasses import asdict, replace
 from fractions import Fraction
 
 import numpy as np
@@ -9,6 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
+from pytest_ablation.crossed import ExampleSpread
 from pytest_ablation.statistics import Delta, mean, paired_delta, verdict
 
 fractions = st.floats(0, 1, allow_subnormal=False)
@@ -87,6 +90,15 @@ def test_differences_without_any_spread_prove_nothing(value):
 )
 def test_the_verdict_of_an_interval(low, high, expected):
     assert verdict(low, high, margin=0.005) == expected
+
+
+@pytest.mark.parametrize("examples", [None, ExampleSpread(0.001, 7.0)])
+@pytest.mark.parametrize("variant", [[0.8], [0.3, 0.3], [0.8, 0.9]], ids=["one", "ties", "two"])
+def test_a_delta_survives_the_way_through_json(variant, examples):
+    delta = paired_delta(by_seed(variant), by_seed([0.1, 0.1]), margin=0.005)
+    if delta.precision is not None:
+        delta = replace(delta, precision=replace(delta.precision, examples=examples))
+    assert Delta.from_json(json.loads(json.dumps(asdict(delta)))) == delta
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=6))

@@ -173,7 +173,7 @@ def test_another_store_folder_holds_the_runs(project):
 def test_nothing_is_left_of_a_finished_session_but_runs_and_reports(trained):
     assert list((trained.path / ".ablation" / "sessions").iterdir()) == []
     assert sorted(p.name for p in (trained.path / "reports" / "quick").iterdir()) == [
-        "figures", "history.csv", "report.md", "runs.csv", "summary.csv",
+        "figures", "history.csv", "report.md", "results.json", "runs.csv", "summary.csv",
     ]  # fmt: skip
 
 
