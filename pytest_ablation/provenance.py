@@ -17,7 +17,7 @@ from pytest_ablation.record import Record
 from pytest_ablation.results import StudyResult
 
 _GIT_SECONDS = 20
-_OF_MACHINE = ("machine", "platform", "processor", "cores")
+_OF_MACHINE = ("machine", "processor", "cores")
 
 
 def facts_of(results: Sequence[StudyResult], root: Path) -> dict[str, Any]:
@@ -36,8 +36,8 @@ def facts_of(results: Sequence[StudyResult], root: Path) -> dict[str, Any]:
         ``plugin`` (versions; the plugin's is None where it is not installed as a package),
         ``libraries`` (distribution to version, of those that the training code imports) and
         ``machines`` (one mapping for each machine and kind of device that the runs were trained on,
-        which need not be this one: ``machine``, ``platform``, ``processor``, ``cores``, ``device``;
-        values that the records do not have are None).
+        which need not be this one: ``machine``, ``processor``, ``cores``, ``device``; values that
+        the records do not have are None).
     """
     commit, uncommitted = revision(root)
     libraries = {name: v for result in results for name, v in result.plan.libraries.items()}
