@@ -105,3 +105,13 @@ def test_every_option_is_in_the_readme():
     assert len(names) == 14
     assert [name for name in names if name not in readme] == []
     assert "--ablation-encoder" in readme
+
+
+def test_the_committed_reference_is_of_the_quick_cases():
+    from pytest_ablation.reference import read_reference
+
+    reference = read_reference(ROOT / "reports" / "reference" / "quick.json", "quick")
+    rows = {name for study in reference.studies.values() for name in study.rows}
+    assert {case.rpartition("[")[2].removesuffix("-quick]") for case in QUICK_CASES} <= rows
+    assert all(row.status == "ok" for s in reference.studies.values() for row in s.rows.values())
+    assert reference.made["uncommitted"] is False
