@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
+from pytest_ablation.gate import Terms, compare_study
 from pytest_ablation.reference import ReferenceStudy
 
 METRIC = "top1"
@@ -45,6 +46,19 @@ def restricted(study: ReferenceStudy, seeds: list[int], rows: list[str]) -> Refe
                             evaluation_data="")
             for number, seed in enumerate(seeds)})
         for name in rows})  # fmt: skip
+
+
+def gated(
+    old: ReferenceStudy, new: ReferenceStudy, first: int, most: int
+) -> tuple[list[bool], float]:
+    """Whether each comparison of the gate fails, and how many seeds a row had on average."""
+    planned = {name: tuple(range(first)) for name in new.rows}
+    found = compare_study(old, new, planned, Terms(most_seeds=most))
+    errors = [row.message for row in found.rows if row.outcome == "error"]
+    if errors or found.wanted:
+        raise SystemExit(f"the gate could not compare: {errors[:1]} {found.wanted}")
+    spent = [len(row.seeds) for row in found.rows if row.row in new.rows]
+    return [row.outcome == "fail" for row in found.rows], float(np.mean(spent))
 
 
 @dataclass

@@ -33,6 +33,7 @@ from calibration_counting import (
     TODAY,
     Count,
     Values,
+    gated,
     hands,
     relabelled,
     restricted,
@@ -42,7 +43,6 @@ from calibration_counting import (
 from models.transformer import corpus_in
 from pytest_ablation import comparisons, verdicts
 from pytest_ablation.crossed import example_spread
-from pytest_ablation.gate import Terms, compare_study
 from pytest_ablation.looks import look_sizes
 from pytest_ablation.plan import RowPlan, StudyPlan
 from pytest_ablation.reference import ReferenceStudy, read_reference
@@ -334,19 +334,6 @@ def print_gate_alarms(
                 session.independent += deal == 0
                 single.independent += len(alarms) * (deal == 0)
         print(f"  {name:42} of sessions {session}; per comparison {single}")
-
-
-def gated(
-    old: ReferenceStudy, new: ReferenceStudy, first: int, most: int
-) -> tuple[list[bool], float]:
-    """Whether each comparison of the gate fails, and how many seeds a row had on average."""
-    planned = {name: tuple(range(first)) for name in new.rows}
-    found = compare_study(old, new, planned, Terms(most_seeds=most))
-    errors = [row.message for row in found.rows if row.outcome == "error"]
-    if errors or found.wanted:
-        raise SystemExit(f"the gate could not compare: {errors[:1]} {found.wanted}")
-    spent = [len(row.seeds) for row in found.rows if row.row in new.rows]
-    return [row.outcome == "fail" for row in found.rows], float(np.mean(spent))
 
 
 def print_detection(

@@ -82,7 +82,7 @@ def compare(
         for name, study in after.items()
         for row in compare_study(before.get(name), study, _seeds(study), terms).rows
     ]
-    return gate_result(old, new, rows, path=path, strict=strict)  # fmt: skip
+    return gate_result(old, new, rows, path=path, strict=strict)
 
 
 def gate_result(

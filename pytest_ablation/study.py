@@ -157,9 +157,7 @@ class Study:
         self.tables = (tables,) if isinstance(tables, MetricTable) else tuple(tables)
         self.select = select
         self.cost_figure = cost_figure
-        self.design: Grid | None = (
-            None  #: the cells, where the study is one; see :meth:`Study.grid`
-        )
+        self.design: Grid | None = None  # the cells, where the study is a grid
         self._resolving = {"factors": factors, "sensitivity": sensitivity}
         self.sensitivity = sensitivity
         with named(self.name):
