@@ -302,7 +302,9 @@ class _Metric:
         """One comparison, of the mean over *rows*."""
         sides = [self._sides(n, len(seeds)) for n in rows]
         new = _mean_by_seed([side.new for side in sides], seeds)
-        old = _mean_by_seed([side.old for side in sides], None)
+        is_paired = change is None or change.paired
+        known = [side.old for side in sides]
+        old = _mean_by_seed(known, seeds if is_paired else None)
         return GateRow(
             study=self.new.name,
             row=name,
@@ -316,8 +318,8 @@ class _Metric:
             low=0.0 if change is None else change.low,
             high=0.0 if change is None else change.high,
             seeds=seeds,
-            reference_seeds=tuple(old),
-            paired=change is None or change.paired,
+            reference_seeds=tuple(_mean_by_seed(known, None)),
+            paired=is_paired,
             missed=None if change is None else change.missed,
             by_seed=differences(new, old),
             flips=self._flips(rows[0], seeds) if name != WHOLE else None,

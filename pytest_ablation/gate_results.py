@@ -28,7 +28,8 @@ class GateRow:
     message : for ``error``: what was found, what was expected, what to do
     margin : a drop that does not matter, a fraction
     higher_is_better : the metric's direction; where false a drop is a rise
-    old_mean, new_mean : over all seeds of each side; None for errors
+    old_mean, new_mean : over the seeds that were compared, the reference's in pairs or all of them;
+        None for errors
     delta : new minus reference; None for errors and where no seed was there
     low, high : the interval of *delta*; infinite where two few seeds bound nothing
     confidence : that of the interval, one-sided: the chance that it does not miss a true change

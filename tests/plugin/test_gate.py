@@ -32,6 +32,8 @@ def test_a_session_of_fewer_seeds_than_the_reference_is_compared_over_its_own():
     gate = gated(values(OLD), values({name: of[:1] for name, of in OLD.items()}))
     assert outcomes(gate) == dict.fromkeys(OLD, "unchanged")
     assert {of.seeds for of in gate.rows} == {(0,)}
+    assert all(of.old_mean == of.new_mean == OLD[of.row][0] for of in gate.rows)
+    assert all(of.reference_seeds == (0, 1, 2) for of in gate.rows)
 
 
 def test_a_large_drop_fails_and_says_its_numbers():
