@@ -14,9 +14,10 @@ def interval_note(study: StudyResult) -> str:
     """How deltas are paired, over what the intervals hold, and of which population they speak."""
     deltas = _deltas(study)
     text = "Deltas are variant minus baseline, paired by seed. "
-    if len(deltas) > 1:
+    together = max((_comparisons(delta) for delta in deltas), default=0)
+    if together > 1:
         text += (
-            f"The 95 % intervals and p-values hold for all {len(deltas)} comparisons together "
+            f"The 95 % intervals and p-values hold for all {together} comparisons together "
             f"(Dunnett 1955). "
         )
     if any(delta.precision.borrowed for delta in deltas):
@@ -57,8 +58,12 @@ def seeds_note(study: StudyResult) -> str:
     )
 
 
+def _comparisons(delta: Delta) -> int:
+    """How many comparisons share the error rate of a delta's interval."""
+    return sum(family.count for family in delta.precision.families)
+
+
 def _deltas(study: StudyResult) -> list[Delta]:
-    """Those of the leading metric that have an interval, one for each model."""
-    rows = [row for row in study.rows if not row.same_as]
-    deltas = [row.metrics[study.plan.leading].delta for row in rows]
+    """Those of the leading metric that have an interval."""
+    deltas = [row.metrics[study.plan.leading].delta for row in study.rows]
     return [delta for delta in deltas if delta is not None and delta.precision is not None]
