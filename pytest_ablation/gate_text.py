@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Sequence
 
 from pytest_ablation.gate_results import OUTCOMES, GateResult, GateRow
-from pytest_ablation.options import GATE_OPTION, SAVE_REFERENCE_OPTION
+from pytest_ablation.options import GATE_OPTION, SAVE_REFERENCE_OPTION, SEEDS_OPTION
 from pytest_ablation.report_text import count
 
 _MOST_ANNOTATIONS = 10  # of a kind: GitHub shows no more per step
@@ -92,9 +92,13 @@ def verdict(gate: GateResult) -> tuple[str, str]:
 
 def how_to_accept(gate: GateResult, name: Callable[[str], str] = str) -> str:
     """What to do where the change is meant; *name* sets options and files apart."""
+    seeds = max((len(row.reference_seeds) for row in gate.rows), default=0)
+    own = min((len(row.seeds) for row in gate.rows if row.seeds), default=seeds)
+    # A reference of fewer seeds would see less from then on.
+    also = f" and {name(f'{SEEDS_OPTION}={seeds}')}" if own < seeds else ""
     return (
         f"If the change is meant, accept it: run the same command with "
-        f"{name(SAVE_REFERENCE_OPTION)} in place of {name(GATE_OPTION)}, and commit "
+        f"{name(SAVE_REFERENCE_OPTION)}{also} in place of {name(GATE_OPTION)}, and commit "
         f"{name(gate.reference)}."
     )
 

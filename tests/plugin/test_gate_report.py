@@ -128,7 +128,8 @@ def test_seeds_of_what_fell_and_how_to_accept_it():
     told = gate(gate_row("fail"))
     assert "parts / no_pe, top1, by seed: 0 -0.0303, 1 -0.0293, 2 -0.0283." in texts(rendered(told))
     accept = (
-        "run the same command with --ablation-save-reference in place of --ablation-gate, and "
+        "run the same command with --ablation-save-reference and --ablation-seeds=5 in place of "
+        "--ablation-gate, and "
         "commit reports/reference/quick.json"
     )
     assert any(accept in text for text in texts(rendered(told)))

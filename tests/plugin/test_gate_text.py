@@ -52,13 +52,19 @@ def test_what_failed_is_there_in_full():
         "-0.0410 to -0.0170, margin 0.005, 3 seeds against 5)",
         "by seed: 0 -0.0303, 1 -0.0293, 2 -0.0283",
         "test examples over all shared seeds: 42 newly wrong, 11 newly right",
-        "If the change is meant, accept it: run the same command with --ablation-save-reference in "
-        "place of --ablation-gate, and commit reports/reference/quick.json.",
+        "If the change is meant, accept it: run the same command with --ablation-save-reference "
+        "and --ablation-seeds=5 in place of --ablation-gate, and commit "
+        "reports/reference/quick.json.",
         "Made in May.",
     ):
         assert part in text
     assert ("quick: failed: 1 of 2 comparisons got worse by more than its margin", "red") in lines
     assert "--ablation-save-reference" not in joined(lines_of(told, may_accept=False))
+
+
+def test_a_reference_of_no_more_seeds_is_accepted_by_the_same_command_alone():
+    told = gate(gate_row("fail", reference_seeds=(0, 1, 2)))
+    assert "--ablation-seeds" not in joined(line for line, _ in gate_lines([told]))
 
 
 def test_an_error_keeps_the_lines_of_its_message():
@@ -156,8 +162,8 @@ def test_a_sentence_per_failing_comparison_the_gravest_first():
     assert fail == (
         "gate (quick): fail: parts row_fail: top1 0.7830 against 0.8123 in the reference, change "
         "-0.0293 (interval -0.0410 to -0.0170, margin 0.005, 3 seeds against 5). If the change is "
-        "meant, accept it: run the same command with --ablation-save-reference in place of "
-        "--ablation-gate, and commit reports/reference/quick.json."
+        "meant, accept it: run the same command with --ablation-save-reference and "
+        "--ablation-seeds=5 in place of --ablation-gate, and commit reports/reference/quick.json."
     )
     assert error == (
         "gate (quick): error: parts row_error: top1 could not be compared: seed 2 is missing: "
