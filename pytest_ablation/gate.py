@@ -174,10 +174,11 @@ class _Metric:
         errors = {name: trouble(self.old, self.new, name, self.metric, self.planned.get(name, ()))
                   for name in self.new.rows}  # fmt: skip
         models = [n for n, row in self.new.rows.items() if not row.same_as and not errors[n]]
-        same = [name for name in models if self._is_unchanged(name)]
+        outcomes = {name: self._outcome_of_same(name) for name in models}
+        same = [name for name in models if outcomes[name]]
         changed = [name for name in models if name not in same]
         found = {
-            name: self._row(name, [name], "unchanged", None, 1, self._seeds(name, 1))
+            name: self._row(name, [name], outcomes[name], None, 1, self._seeds(name, 1))
             for name in same
         }
         decided, wanted, asked = self._looks(changed, same)
@@ -286,9 +287,17 @@ class _Metric:
             {seed: run.metrics[self.metric] for seed, run in old.items()},
         )
 
-    def _is_unchanged(self, name: str) -> bool:
+    def _outcome_of_same(self, name: str) -> str:
+        """Of a row that came out the same for every seed; "" where it did not.
+
+        Runs that differ by rounding alone, of another processor say, and get each test example as
+        right or wrong as before need no statistics: they pass.
+        """
         new, old = self.new.rows[name].runs, self.old.rows[name].runs
-        return all(_identical(new[seed], old[seed]) for seed in self._seeds(name, 1))
+        pairs = [(new[seed], old[seed]) for seed in self._seeds(name, 1)]
+        if all(_identical(*pair) for pair in pairs):
+            return "unchanged"
+        return "pass" if all(_equally_right(self.metric, *pair) for pair in pairs) else ""
 
     def _row(
         self,
@@ -346,6 +355,13 @@ def _identical(one: ReferenceRun, other: ReferenceRun) -> bool:
     shared = one.metrics.keys() & other.metrics.keys()  # a study may report one more than it did
     same = all(one.metrics[name] == other.metrics[name] for name in shared)
     return same and one.outcome == other.outcome
+
+
+def _equally_right(metric: str, one: ReferenceRun, other: ReferenceRun) -> bool:
+    """Whether two runs told the same of every test example, and have the same metric."""
+    told = one.correct.get(metric)
+    is_same = told is not None and told == other.correct.get(metric)
+    return is_same and one.metrics[metric] == other.metrics[metric]
 
 
 def _mean_by_seed(

@@ -23,7 +23,8 @@ class GateRow:
     ----------
     row : the row's name, or ``WHOLE`` for the mean over all rows of the study
     outcome : ``unchanged`` (bit-identical), ``pass`` (the interval excludes a drop larger than the
-        margin), ``fail`` (the whole interval is beyond the margin), ``inconclusive`` (neither) or
+        margin, or every test example is as right or wrong as before for every seed), ``fail`` (the
+        whole interval is beyond the margin), ``inconclusive`` (neither) or
         ``error`` (could not be compared)
     message : for ``error``: what was found, what was expected, what to do
     margin : a drop that does not matter, a fraction

@@ -28,6 +28,28 @@ def test_the_same_metrics_of_other_weights_are_no_bits():
     assert outcomes(tight)["no_pe"] == "pass"
 
 
+def with_answers(answers, *, outcome):
+    """A study of one row, with what each seed's run got right and wrong."""
+    runs = {
+        seed: run(seed, {"top1": float(np.mean(of))}, outcome=f"{outcome} {seed}", correct=of)
+        for seed, of in enumerate(answers)
+    }
+    return study([row("no_pe", [], runs=runs)])
+
+
+def test_runs_that_differ_by_rounding_alone_pass():
+    """Other bits, as from another processor, and each test example right or wrong as before."""
+    answers = [[1, 1, 0, 1], [1, 0, 0, 1], [0, 1, 1, 1]]
+    old = with_answers(answers, outcome="there")
+    gate = gated(old, with_answers(answers, outcome="here"), strict=True)
+    assert outcomes(gate) == {"no_pe": "pass"}
+    assert gate.ok
+    assert gate.rows[0].flips == (0, 0)
+    others = [[1, 1, 1, 0], *answers[1:]]  # as many are right, but not the same ones
+    gate = gated(old, with_answers(others, outcome="here"))
+    assert outcomes(gate) == {"no_pe": "inconclusive"}
+
+
 def test_a_session_of_fewer_seeds_than_the_reference_is_compared_over_its_own():
     gate = gated(values(OLD), values({name: of[:1] for name, of in OLD.items()}))
     assert outcomes(gate) == dict.fromkeys(OLD, "unchanged")
