@@ -14,3 +14,21 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     """A project of its own for this test, with the plugin from this checkout."""
     set_environment(monkeypatch)
     return Project(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory):
+    """What a session of the study in told_sessions.py leaves, as a reference."""
+    from told_sessions import reference_in
+
+    return reference_in(tmp_path_factory.mktemp("reference"))
+
+
+@pytest.fixture(scope="session")
+def reference_text(reference, tmp_path_factory) -> str:
+    """The file that it makes."""
+    from pytest_ablation.reference import write_reference
+
+    path = tmp_path_factory.mktemp("text") / "quick.json"
+    write_reference(path, reference)
+    return path.read_text()

@@ -40,19 +40,6 @@ from pytest_ablation.reference_types import (
 )
 from pytest_ablation.store import DamagedRecord
 
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory):
-    return reference_in(tmp_path_factory.mktemp("reference"))
-
-
-@pytest.fixture(scope="module")
-def text(reference, tmp_path_factory):
-    path = tmp_path_factory.mktemp("text") / "quick.json"
-    write_reference(path, reference)
-    return path.read_text()
-
-
 # --- what it holds -----------------------------------------------------------------------------
 
 
@@ -78,8 +65,8 @@ def test_it_holds_what_the_runs_gave(reference):
     assert study.rows["also_narrow"].same_as == "narrow"
 
 
-def test_what_comes_back_from_the_file_is_what_went_in(reference, text, tmp_path):
-    path = write(tmp_path / "quick.json", text)
+def test_what_comes_back_from_the_file_is_what_went_in(reference, reference_text, tmp_path):
+    path = write(tmp_path / "quick.json", reference_text)
     assert read_reference(path) == reference
     assert read_reference(path, "quick") == reference
     assert read_reference(str(path)) == reference
@@ -105,14 +92,15 @@ def test_the_same_results_give_the_same_bytes_but_for_the_facts(tmp_path):
     assert first == second
 
 
-def test_in_the_file_a_run_takes_one_line_and_stands_there_once(text):
-    lines = [line for line in text.splitlines() if '"outcome"' in line]
+def test_in_the_file_a_run_takes_one_line_and_stands_there_once(reference_text):
+    lines = [line for line in reference_text.splitlines() if '"outcome"' in line]
     assert len(lines) == 9  # also_narrow has the runs of narrow
     assert all('"top1"' in line and '"bits"' in line for line in lines)
     assert any(
-        line.strip() == '"width": 8,' or line.strip() == '"width": 8' for line in text.splitlines()
+        line.strip() == '"width": 8,' or line.strip() == '"width": 8'
+        for line in reference_text.splitlines()
     )
-    rows = json.loads(text)["studies"]["parts"]["rows"]
+    rows = json.loads(reference_text)["studies"]["parts"]["rows"]
     assert rows["also_narrow"]["runs"] == {}
     assert rows["also_narrow"]["same_seeds"] == [0, 1, 2]
 
@@ -193,12 +181,12 @@ def test_nothing_at_all_is_a_problem_and_two_modes_are_an_error(reference, tmp_p
             reference_of(results, store.predictions, tmp_path)
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(reference, text, tmp_path):
-    path = write(tmp_path / "quick.json", text)
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(reference, reference_text, tmp_path):
+    path = write(tmp_path / "quick.json", reference_text)
     broken = Reference("quick", reference.studies, {"date": float("nan")})
     with pytest.raises(ValueError, match="JSON"):
         write_reference(path, broken)
-    assert path.read_text() == text
+    assert path.read_text() == reference_text
     (tmp_path / "folder").mkdir()
     with pytest.raises(OSError):  # noqa: PT011 (a folder stands in its place)
         write_reference(tmp_path / "folder", reference)

@@ -28,11 +28,6 @@ from pytest_ablation.reference_types import (
 from pytest_ablation.results import study_result
 
 
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory):
-    return reference_in(tmp_path_factory.mktemp("reference"))
-
-
 def row_of(folder, study, **wishes):
     return reference_in(folder, study, **wishes).studies["parts"].rows["narrow"]
 

@@ -16,16 +16,16 @@ from pytest_ablation.reference import (
 from pytest_ablation.reference_json import SCHEMA_VERSION
 
 
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory):
-    return reference_in(tmp_path_factory.mktemp("reference"))
-
-
-@pytest.fixture(scope="module")
-def text(reference, tmp_path_factory):
-    path = tmp_path_factory.mktemp("text") / "quick.json"
-    write_reference(path, reference)
-    return path.read_text()
+def refusal_of(path, words):
+    """What reading the file says, which has these words, the file and what to do."""
+    with pytest.raises(ReferenceError) as caught:
+        read_reference(path)
+    told = str(caught.value)
+    assert words in told
+    assert str(path) in told
+    assert "--ablation-save-reference" in told
+    assert isinstance(caught.value, AblationError)
+    return told
 
 
 def set_at(*place, value):
@@ -135,22 +135,16 @@ def moved(place, old, new):
         (set_at("checksum", value=None), "checksum: expected a text"),
     ],
 )  # fmt: skip
-def test_a_file_that_was_changed_by_hand_says_where(text, tmp_path, change, words):
-    content = json.loads(text)
+def test_a_file_that_was_changed_by_hand_says_where(reference_text, tmp_path, change, words):
+    content = json.loads(reference_text)
     change(content)
     path = write(tmp_path / "quick.json", content)
-    with pytest.raises(ReferenceError) as caught:
-        read_reference(path)
-    told = str(caught.value)
-    assert words in told
-    assert str(path) in told
-    assert "--ablation-save-reference" in told
-    assert len(told) < 600
+    assert len(refusal_of(path, words)) < 600
 
 
-def test_every_change_of_a_study_is_noticed(text, tmp_path):
+def test_every_change_of_a_study_is_noticed(reference_text, tmp_path):
     """Any number, word or name inside of ``studies``, changed to another of its kind."""
-    content = json.loads(text)
+    content = json.loads(reference_text)
 
     def places(value, way=()):
         if isinstance(value, dict):
@@ -201,28 +195,21 @@ def test_every_change_of_a_study_is_noticed(text, tmp_path):
 )
 def test_a_file_of_something_else_says_what_it_is(tmp_path, content, words):
     path = write(tmp_path / "quick.json", content)
-    with pytest.raises(ReferenceError) as caught:
-        read_reference(path)
-    told = str(caught.value)
-    assert words in told
-    assert str(path) in told
-    assert "--ablation-save-reference" in told
-    assert len(told) < 500
-    assert isinstance(caught.value, AblationError)
+    assert len(refusal_of(path, words)) < 500
 
 
-def test_two_versions_mixed_by_a_merge_are_noticed(reference, text, tmp_path):
+def test_two_versions_mixed_by_a_merge_are_noticed(reference, reference_text, tmp_path):
     """A merge takes the lines of one run from theirs, and all else from ours."""
     other = reference_in(tmp_path, make_study(width=17))
     write_reference(tmp_path / "theirs.json", other)
-    ours, theirs = text.splitlines(), (tmp_path / "theirs.json").read_text().splitlines()
+    ours, theirs = reference_text.splitlines(), (tmp_path / "theirs.json").read_text().splitlines()
     assert len(ours) == len(theirs)
     number = next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=True))
                   if a != b and '"outcome"' in a)  # fmt: skip
     mixed = [*ours[:number], theirs[number], *ours[number + 1 :]]
     with pytest.raises(ReferenceError, match="two versions of it merged"):
         read_reference(write(tmp_path / "mixed.json", "\n".join(mixed)))
-    crlf = write(tmp_path / "crlf.json", text.replace("\n", "\r\n"))  # git on Windows
+    crlf = write(tmp_path / "crlf.json", reference_text.replace("\n", "\r\n"))  # git on Windows
     assert read_reference(crlf) == reference
 
 
@@ -242,11 +229,11 @@ def test_bytes_that_are_no_text_and_places_without_a_file(tmp_path):
         read_reference(tmp_path / "odd")
 
 
-def test_another_mode_than_wanted_is_an_error(text, tmp_path):
-    path = write(tmp_path / "full.json", text)
+def test_another_mode_than_wanted_is_an_error(reference_text, tmp_path):
+    path = write(tmp_path / "full.json", reference_text)
     with pytest.raises(ReferenceError, match=r"mode 'quick', expected 'full'.*-m full --ablation-"):
         read_reference(path, "full")
 
 
-def test_the_schema_is_the_one_of_this_version(text):
-    assert json.loads(text)["schema"] == SCHEMA_VERSION == 1
+def test_the_schema_is_the_one_of_this_version(reference_text):
+    assert json.loads(reference_text)["schema"] == SCHEMA_VERSION == 1
