@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,12 +27,21 @@ INTERVAL_OPTION = "--ablation-interval"
 GATE_OPTION = "--ablation-gate"
 SAVE_REFERENCE_OPTION = "--ablation-save-reference"
 STRICT_OPTION = "--ablation-strict"
+PLAN_OPTION = "--ablation-plan"
+CHECKPOINT_OPTION = "--ablation-checkpoint"
+EXECUTOR_OPTION = "--ablation-executor"
+RAY_ADDRESS_OPTION = "--ablation-ray-address"
+GPUS_PER_RUN_OPTION = "--ablation-gpus-per-run"
+CPUS_PER_RUN_OPTION = "--ablation-cpus-per-run"
 DATA_VARIABLE = "ABLATION_DATA"
 
 INTERVALS = ("seeds", "seeds+examples")
 AUTO = "auto"
 MAX_SEEDS = 12
+CHECKPOINT_MINUTES = 2.0
+EXECUTORS = ("local", "ray")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
+_ADDRESS = re.compile(r"[^\s:/]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}")
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,12 @@ class Options:
     save_reference: str | None = None
     strict: bool = False
     root: Path = Path()
+    plan: bool = False
+    checkpoint_seconds: float = 60 * CHECKPOINT_MINUTES
+    executor: str = EXECUTORS[0]
+    ray_address: str = AUTO
+    gpus_per_run: float | None = None
+    cpus_per_run: float = 1.0
 
     def reference_path(self, given: str, mode: str) -> Path:
         """The file of ``--ablation-gate`` or ``--ablation-save-reference`` for a mode."""
@@ -109,6 +126,22 @@ def add_options(group: Any) -> None:
     option(JOBS_OPTION, metavar="N", type=int, help="processes that train at once [all cores]")
     option(SAVE_MODELS_OPTION, action="store_true", help="keep the trained models with the runs")
     option(METRIC_OPTION, metavar="NAME", help="the metric that leads [the study's first]")
+    option(PLAN_OPTION, action="store_true", help="show what would be trained, and train nothing")
+    option(
+        CHECKPOINT_OPTION,
+        metavar="MINUTES",
+        default=str(CHECKPOINT_MINUTES),
+        help=f"how often a run keeps its state, to go on from [{CHECKPOINT_MINUTES:g}]",
+    )
+    option(
+        EXECUTOR_OPTION,
+        choices=EXECUTORS,
+        default=EXECUTORS[0],
+        help="where runs train: on this machine, or on a Ray cluster [local]",
+    )
+    option(RAY_ADDRESS_OPTION, metavar="HOST:PORT", help="the Ray cluster [auto: the running one]")
+    option(GPUS_PER_RUN_OPTION, metavar="X", help="of a Ray node [1 where the cluster has any]")
+    option(CPUS_PER_RUN_OPTION, metavar="X", help="of a Ray node [1]")
 
 
 def checked_options(config: pytest.Config) -> Options:
@@ -137,6 +170,7 @@ def checked_options(config: pytest.Config) -> Options:
         )
     if get(METRIC_OPTION) is not None and not get(METRIC_OPTION).strip():
         raise pytest.UsageError(f"{METRIC_OPTION}= names no metric: give the name of one")
+    _check_executor(get)
     data = get(DATA_OPTION) or os.environ.get(DATA_VARIABLE) or None
     source = DATA_OPTION if get(DATA_OPTION) else f"the variable {DATA_VARIABLE}"
     start = config.invocation_params.dir
@@ -160,7 +194,46 @@ def checked_options(config: pytest.Config) -> Options:
         save_reference=_file(start, SAVE_REFERENCE_OPTION, get(SAVE_REFERENCE_OPTION)),
         strict=get(STRICT_OPTION),
         root=config.rootpath,
+        plan=get(PLAN_OPTION),
+        checkpoint_seconds=60 * _number(CHECKPOINT_OPTION, get(CHECKPOINT_OPTION), "minutes"),
+        executor=get(EXECUTOR_OPTION),
+        ray_address=get(RAY_ADDRESS_OPTION) or AUTO,
+        gpus_per_run=_number(GPUS_PER_RUN_OPTION, get(GPUS_PER_RUN_OPTION), "GPUs"),
+        cpus_per_run=_number(CPUS_PER_RUN_OPTION, get(CPUS_PER_RUN_OPTION), "CPUs", above=0.0) or 1,
     )
+
+
+def _check_executor(get: Callable[[str], Any]) -> None:
+    """Raise ``UsageError`` where the options that say where runs train do not go together."""
+    if get(EXECUTOR_OPTION) != "ray":
+        for name in (RAY_ADDRESS_OPTION, GPUS_PER_RUN_OPTION, CPUS_PER_RUN_OPTION):
+            if get(name) is not None:
+                raise pytest.UsageError(f"{name} is about {EXECUTOR_OPTION}=ray: give that too")
+        return
+    if get(JOBS_OPTION) is not None:
+        raise pytest.UsageError(
+            f"{JOBS_OPTION} is about this machine; how many runs train at once on a Ray cluster "
+            f"follows from {CPUS_PER_RUN_OPTION} and {GPUS_PER_RUN_OPTION}"
+        )
+    address = get(RAY_ADDRESS_OPTION)
+    if address not in (None, AUTO) and not _ADDRESS.fullmatch(address):
+        raise pytest.UsageError(
+            f"{RAY_ADDRESS_OPTION}={address}: expected HOST:PORT, as `ray start` prints it, or auto"
+        )
+
+
+def _number(option: str, given: str | None, unit: str, above: float = -1.0) -> float | None:
+    """A number from 0 on, or *above* a bound; None where nothing is given."""
+    if given is None:
+        return None
+    try:
+        number = float(given)
+    except ValueError:
+        number = math.nan
+    if not max(above, 0.0) <= number < math.inf or number == above:
+        least = "more than 0" if above == 0 else "0 or more"
+        raise pytest.UsageError(f"{option}={given}: expected a number of {unit}, {least}")
+    return number
 
 
 def _checked_seeds(given: str | None) -> int | str | None:

@@ -102,7 +102,7 @@ def test_every_option_is_in_the_readme():
 
     names = [value for name, value in vars(options).items() if name.endswith("_OPTION")]
     readme = (ROOT / "README.md").read_text()
-    assert len(names) == 14
+    assert len(names) == 20
     assert [name for name in names if name not in readme] == []
     assert "--ablation-encoder" in readme
 
