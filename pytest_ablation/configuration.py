@@ -12,6 +12,7 @@ from enum import Enum
 from pathlib import PurePath
 from typing import Any
 
+from pytest_ablation.digests import digest
 from pytest_ablation.errors import StudyError
 
 
@@ -103,3 +104,14 @@ def _plain(name: str, value: Any) -> Any:
         f"field {name!r} holds a {type(value).__name__}, which cannot be compared or stored: "
         f"use numbers, text, None, or lists and dicts of them"
     )
+
+
+def plain_budget(budget: Mapping[str, Any]) -> dict[str, Any]:
+    """A mode's budget as JSON-ready values; of what has no such form, an array say, a digest."""
+    plain = {}
+    for name, value in budget.items():
+        try:
+            plain |= plain_values({name: value})
+        except StudyError:
+            plain[name] = f"digest {digest(value)}"
+    return plain

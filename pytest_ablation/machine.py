@@ -28,10 +28,14 @@ def wait_for(device: str) -> None:
         cuda.synchronize(device)
 
 
-def environment() -> dict[str, Any]:
-    """What a reader of a record may ask about the machine."""
+def environment(device: str = "cpu") -> dict[str, Any]:
+    """What a reader of a record may ask about the machine, and the *device* that trained there."""
     torch = sys.modules.get("torch")
+    cuda = torch_cuda() if device.startswith("cuda") else None
     return {
+        "node": platform.node(),
+        "device": device,
+        "gpu": cuda.get_device_name(device) if cuda is not None else None,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "machine": platform.machine(),

@@ -189,7 +189,11 @@ def write_settled(folder: Path, study: StudyPlan) -> None:
 
 @dataclass(frozen=True)
 class RunSpec:
-    """All that a process needs to train one run. ``label`` is "study row" for progress lines."""
+    """All that a process needs to train one run. ``label`` is "study row" for progress lines.
+
+    ``code`` and ``data`` are the digests of what it depends on, "" where that is not known, and
+    ``libraries`` the versions; the key is made of them too.
+    """
 
     key: str
     seed: int
@@ -198,6 +202,9 @@ class RunSpec:
     config: Any
     train: Train
     label: str
+    code: str = ""
+    data: str = ""
+    libraries: Mapping[str, str] = field(default_factory=dict)
 
 
 def _study_from_json(content: dict[str, Any]) -> StudyPlan:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pytest_ablation.configuration import did_you_mean, plain_values
+from pytest_ablation.configuration import did_you_mean, plain_budget, plain_values
 from pytest_ablation.digests import digest
 from pytest_ablation.errors import StudyError
 from pytest_ablation.grid_results import grid_result
@@ -175,7 +175,7 @@ class Planner:
             first_seeds=len(context.mode.seeds),
             most_seeds=max(self.most_seeds, len(context.mode.seeds)),
             interval=self.interval,
-            budget=_plain_budget(context.mode),
+            budget=plain_budget(context.mode.budget),
             libraries=context.code.libraries,
         )
 
@@ -202,7 +202,7 @@ class Planner:
                     probes = self._probe_keys(context, name)
             except Exception as problem:  # the user's data function: its errors are the study's
                 error = f"{type(problem).__name__}: {problem}"
-            _add_specs(specs, context, name, keys | reserve, probes)
+            _add_specs(specs, context, name, keys | reserve, probes, told)
             row = _plan_row(context, name, keys, probes, selected)
             rows.append(dataclasses.replace(row, reserve=reserve, data=told))
         return tuple(rows), error
@@ -265,17 +265,6 @@ def _wanted(study: Study, selected: set[str]) -> list[str]:
     return [row for row in study.rows if row in wanted]
 
 
-def _plain_budget(mode: Mode) -> dict[str, Any]:
-    """The budget as JSON-ready values; of what has no such form, an array say, a digest."""
-    plain = {}
-    for name, value in mode.budget.items():
-        try:
-            plain |= plain_values({name: value})
-        except StudyError:
-            plain[name] = f"digest {digest(value)}"
-    return plain
-
-
 def _check_metric(metric: str, studies: Iterable[Study]) -> None:
     known = dict.fromkeys(name for study in studies for name in study.metrics)
     if metric not in known:
@@ -290,13 +279,15 @@ def _add_specs(
     row: str,
     keys: Mapping[int, str],
     probes: Mapping[str, str],
+    data: str,
 ) -> None:
     study, mode = context.study, context.mode
+    depends = {"code": context.code.digest, "data": data, "libraries": context.code.libraries}
 
     def spec(key: str, seed: int, config: Any, label: str) -> RunSpec:
         label = f"{study.name} {label}"
         named_mode = context.mode_name, mode
-        return RunSpec(key, seed, *named_mode, config=config, train=study.train, label=label)
+        return RunSpec(key, seed, *named_mode, config, study.train, label, **depends)
 
     for seed, key in keys.items():
         config = context.rows.configurations[row]

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple, TypeVar
 
 from pytest_ablation.heat_maps import HeatMapTexts
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 #: Older records stay readable: what they do not hold has its default.
-READABLE_SCHEMAS = (1, 2)
+READABLE_SCHEMAS = (1, 2, 3)
 
 #: Why a run has no record whose process told nothing more.
 LOST = "its training began and never ended (interrupted, or the process died)"
@@ -146,6 +146,9 @@ class Record:
     reported_epoch : the epoch whose weights ``metrics`` belong to, where that was told
     session : the session that trained it; a record of another session counts as reused
     heat_maps : the words of the heat maps that the run told, by name; the store has the numbers
+    origin : what it was trained for and depends on: ``label`` ("study row"), ``train`` (module and
+        name of the training function), ``code`` and ``data`` (digests), ``libraries`` (versions),
+        ``budget``; {} in records of schema 1 and 2
     """
 
     key: str
@@ -172,6 +175,7 @@ class Record:
     epoch_orders: tuple[str, ...] = ()
     reported_epoch: int | None = None
     heat_maps: Mapping[str, HeatMapTexts] = field(default_factory=dict)
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:

@@ -310,6 +310,7 @@ class Run(Facts):
         mode_name: str = "",
         config: Mapping[str, Any] | None = None,
         session: str = "",
+        origin: Mapping[str, Any] | None = None,
     ) -> Record:
         """The record of this run; without metrics where it diverged.
 
@@ -334,8 +335,9 @@ class Run(Facts):
                 "predictions": digest(self.predictions) if self.predictions else None,
                 "loss_history": _loss_history_digest(self.history),
             },
-            environment=machine.environment(),
+            environment=machine.environment(self.device),
             session=session,
+            origin=dict(origin or {}),
             cost=self._cost(),
             history=tuple(self.history),
             gradients=self._gradients.summary(),

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_ablation.configuration import plain_values
+from pytest_ablation.digests import digest
 from pytest_ablation.errors import AblationError
 from pytest_ablation.keys import run_key
 from pytest_ablation.mode import Mode
@@ -87,7 +88,9 @@ def train_single(
         threads=threads or os.cpu_count() or 1,
         save_models=True,
     )
-    spec = RunSpec(key, seed, "alone", mode, config, train, label=f"{train.__name__} {key[:12]}")
+    label = f"{train.__name__} {key[:12]}"
+    spec = RunSpec(key, seed, "alone", mode, config, train, label, code.digest,
+                   "" if data is None else digest(data), code.libraries)  # fmt: skip
     try:
         outcome = obtain(spec, place, on_log=on_log)
     finally:
