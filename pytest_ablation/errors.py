@@ -24,3 +24,7 @@ class UnknownName(AblationError, KeyError):
 
     def __str__(self):  # KeyError would print the repr of the message
         return str(self.args[0]) if self.args else ""
+
+
+class RecordWarning(UserWarning):
+    """A kept record could not be used; its run is trained again."""

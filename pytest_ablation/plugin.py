@@ -224,7 +224,8 @@ class AblationHooks:
         return Path(os.path.abspath(self.config.invocation_params.dir / file)), name
 
     def _new_session(self) -> AblationSession:
-        from pytest_ablation.session import AblationSession, Worker
+        from pytest_ablation.session import AblationSession
+        from pytest_ablation.share import Worker
 
         if not self.is_worker:
             return AblationSession(self.options)
@@ -243,8 +244,8 @@ class AblationHooks:
         under_xdist = self.config.pluginmanager.hasplugin("dsession")
         self._progress = Progress(self.session.journal, reporter, capture, under_xdist=under_xdist)
         session, progress = self.session, self._progress
-        session.tick = lambda: progress.tick(session.total_runs())
-        session.pause = progress.pause
+        session.runs.tick = lambda: progress.tick(session.total_runs())
+        session.runs.pause = progress.pause
 
     def _without_progress(self, nodeid: str, *, reports: bool) -> Iterator[Any]:
         if self._progress is None:

@@ -183,36 +183,15 @@ class Store:
         about: Mapping[str, str] | None = None,
         heat_maps: Mapping[str, HeatMaps] | None = None,
     ) -> None:
-        """Keep *record*; a record of the same key that was there is replaced (kept if damaged).
+        """Keep *record*, with what :func:`files_of` takes beside it; see :meth:`put`."""
+        kept = files_of(record, predictions, weights, train, about=about, heat_maps=heat_maps)
+        self.put(record.key, kept)
 
-        Parameters
-        ----------
-        record : Record
-        predictions : name to array of numbers, one per example
-        weights : name to array; None keeps no model
-        train : module and name of the training function, for the model's metadata
-        about : name to text, for the model's metadata
-        heat_maps : name to the maps whose words *record* carries
+    def put(self, key: str, files: Mapping[str, bytes]) -> None:
+        """Keep a run's files as :func:`files_of` made them, whole or not at all.
+
+        A record of the same key that was there is replaced (kept if damaged).
         """
-        files = {
-            "history.csv": _history_csv(record).encode(),
-            "predictions.npz": _npz(predictions or {}),
-        }
-        if weights is not None:
-            files[MODEL_FILE] = _safetensors(weights, record, train, about or {})
-        if heat_maps:
-            files[HEAT_MAPS_FILE] = _npz({_in_npz(n): maps.values for n, maps in heat_maps.items()})
-        content = {
-            "schema": SCHEMA_VERSION,
-            "record": record.to_json(),
-            "files": {name: _checksum(data) for name, data in files.items()},
-            "sizes": {name: len(data) for name, data in files.items()},
-        }
-        content["checksum"] = _content_checksum(content)
-        files["record.json"] = json.dumps(content, indent=1, sort_keys=True).encode()
-        self._put(record.key, files)
-
-    def _put(self, key: str, files: Mapping[str, bytes]) -> None:
         target = self.runs / key
         unique = uuid.uuid4().hex[:8]
         fresh = self.runs / f".new-{key}-{unique}"
@@ -244,6 +223,45 @@ class Store:
     def _move_to_damaged(self, key: str) -> None:
         (self.root / "damaged").mkdir(exist_ok=True)
         os.rename(self.runs / key, self.root / "damaged" / f"{key}-{uuid.uuid4().hex[:8]}")
+
+
+def files_of(
+    record: Record,
+    predictions: Mapping[str, Any] | None = None,
+    weights: Mapping[str, Any] | None = None,
+    train: str = "",
+    *,
+    about: Mapping[str, str] | None = None,
+    heat_maps: Mapping[str, HeatMaps] | None = None,
+) -> dict[str, bytes]:
+    """The files that a run is kept as, by name; they may be put into a store on another machine.
+
+    Parameters
+    ----------
+    record : Record
+    predictions : name to array of numbers, one per example
+    weights : name to array; None keeps no model
+    train : module and name of the training function, for the model's metadata
+    about : name to text, for the model's metadata
+    heat_maps : name to the maps whose words *record* carries
+    """
+    files = {
+        "history.csv": _history_csv(record).encode(),
+        "predictions.npz": _npz(predictions or {}),
+    }
+    if weights is not None:
+        files[MODEL_FILE] = _safetensors(weights, record, train, about or {})
+    if heat_maps:
+        files[HEAT_MAPS_FILE] = _npz({_in_npz(n): maps.values for n, maps in heat_maps.items()})
+    content = {
+        "schema": SCHEMA_VERSION,
+        "record": record.to_json(),
+        "files": {name: _checksum(data) for name, data in files.items()},
+        "sizes": {name: len(data) for name, data in files.items()},
+    }
+    content["checksum"] = _content_checksum(content)
+    files["record.json"] = json.dumps(content, indent=1, sort_keys=True).encode()
+    return files
 
 
 def _parse(folder: Path, key: str, text: str, unread: frozenset[str]) -> Record:

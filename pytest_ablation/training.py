@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import sys
 import traceback
@@ -19,25 +20,27 @@ from typing import Any
 
 from filelock import Timeout
 
-from pytest_ablation.configuration import plain_values
+from pytest_ablation.configuration import plain_budget, plain_values
 from pytest_ablation.errors import Diverged
 from pytest_ablation.journal import Journal
 from pytest_ablation.plan import RunSpec
 from pytest_ablation.record import LOST, Record
 from pytest_ablation.run import Run
-from pytest_ablation.store import DamagedRecord, Store
+from pytest_ablation.store import DamagedRecord, Store, files_of
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _SET_BY_US = "_ABLATION_THREADS"
 
 OnLog = Callable[[int, str, Mapping[str, float]], None]
+Tell = Callable[..., None]
 
 
 @dataclass(frozen=True)
 class Workplace:
     """Where and for which session a process trains.
 
-    ``fresh`` ignores what older sessions kept; ``save_models`` keeps models with the runs.
+    ``fresh`` ignores what older sessions kept; ``save_models`` keeps models with the runs. A run
+    that can be resumed keeps its state after so many ``checkpoint_seconds``, inf for never.
     """
 
     store: Path
@@ -49,6 +52,7 @@ class Workplace:
     data_dir: Path | None
     threads: int
     save_models: bool = False
+    checkpoint_seconds: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,14 @@ class Failure:
 
     message: str
     details: str = ""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run came to: its record, and the files that the store keeps it as."""
+
+    record: Record
+    files: Mapping[str, bytes]
 
 
 def usable_record(key: str, place: Workplace) -> Record | None:
@@ -136,40 +148,64 @@ def _train_and_keep(
     told: OnLog | None,
 ) -> Record | Failure:
     journal = Journal(place.journal)
+    outcome = train(spec, place, journal.tell, tick, told)
+    if isinstance(outcome, Failure):
+        tell_failure(place, spec.key, outcome)
+        return outcome
+    try:
+        store.put(spec.key, outcome.files)
+    except OSError as error:
+        failure = Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
+        tell_failure(place, spec.key, failure)
+        return failure
+    record = outcome.record
+    journal.tell("finished", key=spec.key, status=record.status, seconds=record.cost.train_seconds)
+    return record
+
+
+def train(
+    spec: RunSpec,
+    place: Workplace,
+    tell: Tell,
+    tick: Callable[[], None] = lambda: None,
+    told: OnLog | None = None,
+) -> Trained | Failure:
+    """Train one run here and now, whoever else may be training it; keeps nothing.
+
+    Calls *tell* with what watchers may want to know (a kind of event and its content, as
+    :meth:`Journal.tell`), *tick* whenever the run logs and *told* with what it logs.
+    """
     epochs = spec.mode.budget.get("epochs")
     epochs = int(epochs) if isinstance(epochs, Integral) else None
-    journal.tell("started", key=spec.key, label=spec.label, seed=spec.seed, epochs=epochs)
+    tell("started", key=spec.key, label=spec.label, seed=spec.seed, epochs=epochs)
     limit_threads(place.threads)
     try:
-        record, run = _train(spec, place, journal, tick, told)
-        store.write(
+        record, run = _train(spec, place, tell, tick, told)
+        files = files_of(
             record, run.predictions, run.weights, _name_of(spec.train),
             about=run.about, heat_maps=run.told_heat_maps,
         )  # fmt: skip
     except (Exception, SystemExit) as error:
-        failure = Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
-        tell_failure(place, spec.key, failure)
-        return failure
-    journal.tell("finished", key=spec.key, status=record.status, seconds=record.cost.train_seconds)
-    return record
+        return Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
+    return Trained(record, files)
 
 
 def _train(
     spec: RunSpec,
     place: Workplace,
-    journal: Journal,
+    tell: Tell,
     tick: Callable[[], None],
     told: OnLog | None,
 ) -> tuple[Record, Run]:
     def on_log(epoch: int, split: str, values: Mapping[str, float]) -> None:
         losses = [value for name, value in values.items() if "loss" in name]
-        journal.tell("epoch", key=spec.key, epoch=epoch, loss=losses[0] if losses else None)
+        tell("epoch", key=spec.key, epoch=epoch, loss=losses[0] if losses else None)
         tick()
         if told is not None:
             told(epoch, split, values)
 
     def on_doing(text: str) -> None:
-        journal.tell("doing", key=spec.key, text=text)
+        tell("doing", key=spec.key, text=text)
         tick()
 
     run = Run(
@@ -197,6 +233,14 @@ def _train(
         mode_name=spec.mode_name,
         config=plain_values(spec.config),
         session=place.session,
+        origin={
+            "label": spec.label,
+            "train": _name_of(spec.train),
+            "code": spec.code,
+            "data": spec.data,
+            "libraries": dict(spec.libraries),
+            "budget": plain_budget(spec.mode.budget),
+        },
     )
     return record, run
 

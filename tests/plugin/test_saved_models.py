@@ -155,7 +155,7 @@ def test_a_model_that_was_removed_to_make_room_costs_its_run_only_where_models_a
 
 def test_a_damaged_model_is_mended_by_the_next_session_where_warnings_are_errors(trained):
     flip_a_byte(models(trained)[0])
-    strict = ["-m", "quick", SAVE, "-W", "error::pytest_ablation.session.RecordWarning"]
+    strict = ["-m", "quick", SAVE, "-W", "error::pytest_ablation.errors.RecordWarning"]
     trained.run(*strict).assert_outcomes(failed=1, deselected=1)
     trained.run(*strict).assert_outcomes(passed=1, deselected=1)
 

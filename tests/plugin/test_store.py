@@ -142,7 +142,7 @@ def test_a_damaged_record_is_warned_of_set_aside_and_trained_again(trained, dama
 
 def test_a_damaged_record_is_mended_by_the_next_session_where_warnings_are_errors(trained):
     truncate(trained)
-    strict = ["-m", "quick", "-W", "error::pytest_ablation.session.RecordWarning"]
+    strict = ["-m", "quick", "-W", "error::pytest_ablation.errors.RecordWarning"]
     trained.run(*strict).assert_outcomes(failed=1, deselected=1)
     trained.run(*strict).assert_outcomes(passed=1, deselected=1)
 
