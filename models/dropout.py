@@ -6,7 +6,8 @@ others, and on the CPU it costs a quarter of a training step of a small model.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -60,6 +61,20 @@ class SeededDropout(nn.Module):
             )  # fmt: skip
         words = self._cpu_generator.integers(0, 2**64, size=-(-x.numel() // 8), dtype=np.uint64)
         return torch.from_numpy(words.view(np.uint8)[: x.numel()]).view(x.shape)
+
+    def masks_state(self) -> dict[str, Any]:
+        """Where the stream of masks is, as nested plain values and arrays."""
+        device = self._device_generator
+        return {
+            "cpu": self._cpu_generator.bit_generator.state,
+            "device": None if device is None else device.get_state(),
+        }
+
+    def take_masks_back(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state that :meth:`masks_state` gave."""
+        self._cpu_generator.bit_generator.state = state["cpu"]
+        if self._device_generator is not None:
+            self._device_generator.set_state(torch.as_tensor(state["device"]))
 
     def extra_repr(self) -> str:
         return f"rate={self.dropped_levels}/{LEVELS}"

@@ -33,16 +33,27 @@ def digest(value: Any) -> str:
 
 
 class RunningDigest:
-    """A digest that grows with every value fed to it, for things too long to keep (batch order)."""
+    """A digest that grows with every value fed to it, for things too long to keep (batch order).
 
-    def __init__(self) -> None:
-        self._hasher = hashlib.sha256()
+    A chain: the next state is the hash of the state and the value. So a state is 32 bytes that can
+    be kept, and from which another process goes on; a hash function's own cannot be had.
+    """
+
+    def __init__(self, state: str = "") -> None:
+        self._state = bytes.fromhex(state)
+
+    @property
+    def state(self) -> str:
+        """Hexadecimal text; ``RunningDigest(state)`` goes on from here."""
+        return self._state.hex()
 
     def update(self, value: Any) -> None:
-        _feed(self._hasher, value)
+        hasher = hashlib.sha256(self._state)
+        _feed(hasher, value)
+        self._state = hasher.digest()
 
     def hexdigest(self) -> str:
-        return self._hasher.hexdigest()[:DIGEST_CHARS]
+        return self.state[:DIGEST_CHARS]
 
 
 def as_array(value: Any) -> Any:
@@ -56,6 +67,11 @@ def as_array(value: Any) -> Any:
         except TypeError:  # numpy has no bfloat16; float32 holds it exactly
             return value.float().numpy()
     return np.asarray(value)
+
+
+def is_array(value: Any) -> bool:
+    """Whether *value* is a NumPy array or scalar, a torch tensor, or what makes itself an array."""
+    return hasattr(value, "__array__") or _is_tensor(value)
 
 
 def _is_tensor(value: Any) -> bool:
@@ -84,7 +100,7 @@ def _feed(hasher: Any, value: Any) -> None:
         _feed_items(hasher, "list", value)
     elif isinstance(value, Set):
         _feed_items(hasher, "set", sorted(digest(member) for member in value))
-    elif hasattr(value, "__array__") or _is_tensor(value):
+    elif is_array(value):
         _feed_array(hasher, as_array(value))
     else:
         raise TypeError(

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
-from pytest_ablation.heat_maps import HeatMaps, checked_name
+from pytest_ablation.heat_maps import HeatMaps, HeatMapTexts, checked_name
 from pytest_ablation.mode import Mode
 from pytest_ablation.plain import finite_float
 from pytest_ablation.record import MODEL_METADATA, EarlyStop, Limit
@@ -163,6 +164,40 @@ class Facts:
             "reported_epoch": self._reported_epoch,
             "heat_maps": {name: maps.texts for name, maps in self.told_heat_maps.items()},
         }
+
+    def _facts_state(self) -> dict[str, Any]:
+        """What was told so far, as nested plain values and arrays."""
+        maps = self.told_heat_maps.items()
+        return {
+            "limits": {field: list(limit) for field, limit in self._limits.items()},
+            "notes": self._notes,
+            "references": self._references,
+            "early_stop": None if self._early_stop is None else list(self._early_stop),
+            "reported_epoch": self._reported_epoch,
+            "heat_maps": {n: {"texts": asdict(m.texts), "values": m.values} for n, m in maps},
+        }
+
+    def _facts_of(self, state: Mapping[str, Any]) -> Facts:
+        """The inverse of :meth:`_facts_state`; LookupError, TypeError, ValueError for others."""
+        facts = Facts(self.mode)
+        facts._limits = {field: Limit(*limit) for field, limit in state["limits"].items()}
+        facts._notes = dict(state["notes"])
+        facts._references = {name: dict(told) for name, told in state["references"].items()}
+        facts._early_stop = state["early_stop"] and EarlyStop(*state["early_stop"])
+        facts._reported_epoch = state["reported_epoch"]
+        facts.told_heat_maps = {
+            name: HeatMaps.of(HeatMapTexts(**told["texts"]), told["values"])
+            for name, told in state["heat_maps"].items()
+        }
+        return facts
+
+    def _take_back_facts(self, facts: Facts) -> None:
+        """Know what another process had told: all that this one has, and more."""
+        self._limits |= facts._limits
+        self._notes |= facts._notes
+        self._references |= facts._references
+        self._early_stop, self._reported_epoch = facts._early_stop, facts._reported_epoch
+        self.told_heat_maps |= facts.told_heat_maps
 
 
 def checked_about(about: Mapping[str, str]) -> dict[str, str]:

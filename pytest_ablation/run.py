@@ -17,16 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from pytest_ablation import machine
-from pytest_ablation.digests import RunningDigest, as_array, digest
+from pytest_ablation.checkpoints import CheckpointFolder
+from pytest_ablation.digests import as_array, digest
 from pytest_ablation.errors import AblationError, Diverged
-from pytest_ablation.facts import Facts, checked_about
+from pytest_ablation.facts import checked_about
 from pytest_ablation.mode import Mode
 from pytest_ablation.plain import finite_float, plain_float
 from pytest_ablation.record import Cost, HistoryRow, Record
-from pytest_ablation.watches import EpochOrders, EpochSeconds, GradientWatch, LossWatch
+from pytest_ablation.resumable import Resumable
 
 
-class Run(Facts):
+class Run(Resumable):
     """One training: its seed, budget, device and folders, and the channel for its results.
 
     Usable outside pytest too: ``Run(seed=0, mode=Mode(seeds=1, epochs=2))``.
@@ -50,8 +51,12 @@ class Run(Facts):
         Called with ``(epoch, split, values)`` at every :meth:`log`, for progress.
     on_doing : callable or None
         Called with the text of every :meth:`doing`, for progress.
+    on_damaged : callable or None
+        Called with why a checkpoint could not be used; None: a warning.
     keep_weights : bool
         Whether :meth:`save_weights` keeps the arrays, for ``--ablation-save-models``.
+    checkpoints : CheckpointFolder or None
+        Where :meth:`checkpoint` keeps the run's state; None: nowhere.
     """
 
     def __init__(
@@ -65,39 +70,23 @@ class Run(Facts):
         cache_dir: Path | None = None,
         on_log: Callable[[int, str, Mapping[str, float]], None] | None = None,
         on_doing: Callable[[str], None] | None = None,
+        on_damaged: Callable[[str], None] | None = None,
         keep_weights: bool = False,
+        checkpoints: CheckpointFolder | None = None,
     ) -> None:
-        super().__init__(mode)
+        super().__init__(mode, checkpoints, on_doing, on_damaged, keep_weights)
         self.seed = seed
         self.data_dir = data_dir
         self.cache_dir = cache_dir
-        self.parameters: int | None = None  #: number of parameters, set by the training function
-        self.predictions: dict[str, Any] = {}  #: numpy arrays kept by save_predictions
-        self.weights: dict[str, Any] | None = None  #: numpy arrays, where save_weights keeps them
-        self.about: dict[str, str] = {}  #: texts that are kept with the weights
-        self.history: list[HistoryRow] = []
         self._requested_device = device
         self._device_index = device_index
         self._on_log = on_log
-        self._on_doing = on_doing
-        self._data: dict[str, str] = {}
-        self._batch_order = RunningDigest()
-        self._epoch_orders = EpochOrders()
-        self._epoch_seconds = EpochSeconds()
-        self._gradients = GradientWatch()
-        self._step_losses = LossWatch()
-        self._steps = 0
-        self._examples = 0
-        self._forward_examples = 0
-        self._forward_seconds = 0.0
-        self._keep_weights = keep_weights
-        self._weights_digest: str | None = None
-        self._last_finite_loss: float | None = None
-        self.diverged: Diverged | None = None  #: set also where the training function caught it
-        self._training_seconds: float | None = None
-        self._training_since: float | None = None
-        self._started = time.perf_counter()
         machine.reset_peak_memory()
+
+    @property
+    def history(self) -> list[HistoryRow]:
+        """What was logged so far."""
+        return self._seen.history
 
     @property
     def device(self) -> str:
@@ -136,7 +125,7 @@ class Run(Facts):
 
         A variant whose digests differ from its baseline's is *unfair* unless it declared so.
         """
-        self._data = {"train_data": digest(train), "evaluation_data": digest(evaluation)}
+        self._seen.data = {"train_data": digest(train), "evaluation_data": digest(evaluation)}
 
     def step(
         self,
@@ -165,17 +154,12 @@ class Run(Facts):
         ------
         Diverged
         """
-        indices = as_array(examples)
-        self._batch_order.update(indices)
-        self._examples += indices.size
-        self._steps += 1
         epoch = None if epoch is None else int(epoch)
-        self._epoch_orders.see(epoch, self._batch_order.hexdigest)
-        if grad_norm is not None:
-            self._gradients.see(plain_float("grad_norm", grad_norm), epoch, self._steps)
+        norm = None if grad_norm is None else plain_float("grad_norm", grad_norm)
+        self._seen.step(as_array(examples), epoch, norm)
         if loss is not None:
             self._check_loss(epoch, "loss", loss)
-            self._step_losses.see(float(loss), epoch, self._steps)
+            self._seen.step_loss(float(loss), epoch)
 
     def log(self, epoch: int, split: str, **values: float) -> None:
         """Keep values for the history, such as ``run.log(1, "train", loss=0.7, top1=0.8)``.
@@ -195,8 +179,7 @@ class Run(Facts):
             A value whose name contains "loss" is not finite. The history up to here is kept.
         """
         numbers_ = {name: plain_float(name, value) for name, value in values.items()}
-        self.history += [HistoryRow(int(epoch), split, n, v) for n, v in numbers_.items()]
-        self._epoch_seconds.see(int(epoch), self._seconds_so_far())
+        self._seen.log(int(epoch), split, numbers_, self._clock.seconds())
         if self._on_log is not None:
             self._on_log(int(epoch), split, numbers_)
         for name, value in numbers_.items():
@@ -205,12 +188,12 @@ class Run(Facts):
 
     def _check_loss(self, epoch: int | None, name: str, loss: float) -> None:
         if math.isfinite(loss):
-            self._last_finite_loss = float(loss)
+            self._seen.last_finite_loss = float(loss)
             return
-        last = self._last_finite_loss
+        last = self._seen.last_finite_loss
         self.diverged = Diverged(
             f"{name} became {loss} in epoch {epoch if epoch is not None else '?'} "
-            f"(step {self._steps}); the last finite loss was "
+            f"(step {self._seen.steps}); the last finite loss was "
             f"{'never seen' if last is None else format(last, '.6g')}"
         )
         raise self.diverged
@@ -257,27 +240,15 @@ class Run(Facts):
                 raise TypeError(f"predictions {name!r} must be numbers, found {array.dtype}")
             self.predictions[name] = array
 
-    def doing(self, text: str) -> None:
-        """What the run is busy with before its first epoch, for whoever watches the screen."""
-        if self._on_doing is not None:
-            self._on_doing(text)
-
     @contextlib.contextmanager
     def training(self) -> Iterator[None]:
         """The part of the run whose time counts as training; without it, the whole run counts."""
-        self._training_since = time.perf_counter()
+        self._clock.enter()
+        self._wait_for_next()
         try:
             yield
         finally:
-            self._training_seconds = self._seconds_so_far()
-            self._training_since = None
-
-    def _seconds_so_far(self) -> float:
-        """Seconds of training until now; since the run began, before training() was entered."""
-        now = time.perf_counter()
-        if self._training_since is not None:
-            return (self._training_seconds or 0.0) + now - self._training_since
-        return now - self._started if self._training_seconds is None else self._training_seconds
+            self._clock.leave()
 
     @contextlib.contextmanager
     def forward(self, examples: int) -> Iterator[None]:
@@ -297,9 +268,10 @@ class Run(Facts):
         started = time.perf_counter()
         yield
         machine.wait_for(self.device)
-        self._forward_seconds += time.perf_counter() - started
-        self._forward_examples += int(examples)
+        self._seen.forward_seconds += time.perf_counter() - started
+        self._seen.forward_examples += int(examples)
 
+    # --- for the harness --------------------------------------------------------------------
     # --- for the harness --------------------------------------------------------------------
 
     def finish(
@@ -327,56 +299,37 @@ class Run(Facts):
             status="ok" if self.diverged is None else "diverged",
             message="" if self.diverged is None else str(self.diverged),
             metrics=_finite_metrics(metrics) if self.diverged is None else {},
-            epochs=max((row.epoch for row in self.history), default=0),
-            steps=self._steps,
-            fingerprints=self._fingerprints(),
+            fingerprints=self._seen.fingerprints(self.device),
             outcome={
                 "weights": self._weights_digest,
                 "predictions": digest(self.predictions) if self.predictions else None,
-                "loss_history": _loss_history_digest(self.history),
+                "loss_history": self._seen.loss_history_digest(),
             },
             environment=machine.environment(self.device),
             session=session,
             origin=dict(origin or {}),
             cost=self._cost(),
-            history=tuple(self.history),
-            gradients=self._gradients.summary(),
-            loss_spikes=self._step_losses.summary(),
-            epoch_orders=self._epoch_orders.summary(),
+            **self._seen.in_record(),
             **self._told(),
         )
 
     def _cost(self) -> Cost:
-        seconds = self._seconds_so_far()
-        forward = self._forward_examples and self._forward_seconds
+        seen, seconds = self._seen, self._clock.seconds()
+        forward = seen.forward_examples and seen.forward_seconds
         return Cost(
             train_seconds=seconds,
-            examples_per_second=self._examples / seconds if self._examples and seconds else None,
+            examples_per_second=seen.examples / seconds if seen.examples and seconds else None,
             peak_memory_mib=machine.peak_memory_mib(),
             parameters=None if self.parameters is None else int(self.parameters),
-            forward_examples_per_second=self._forward_examples / forward if forward else None,
+            forward_examples_per_second=seen.forward_examples / forward if forward else None,
             peak_cuda_memory_mib=machine.peak_cuda_memory_mib(self.device),
-            epoch_seconds=self._epoch_seconds.summary(),
+            epoch_seconds=seen.epoch_seconds.summary(),
+            resumed=tuple(seen.resumed),
         )
-
-    def _fingerprints(self) -> dict[str, Any]:
-        return {
-            "train_data": self._data.get("train_data"),
-            "evaluation_data": self._data.get("evaluation_data"),
-            "batch_order": self._batch_order.hexdigest() if self._steps else None,
-            "steps": self._steps or None,
-            "device": self.device.split(":")[0],
-        }
 
 
 def _finite_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
     return {name: finite_float(f"metric {name!r}", value) for name, value in metrics.items()}
-
-
-def _loss_history_digest(history: list[HistoryRow]) -> str | None:
-    """Of what is called a loss alone: times, which may be logged too, would never agree."""
-    losses = [tuple(row) for row in history if "loss" in row.metric]
-    return digest(losses) if losses else None
 
 
 def _own_copy(name: str, array: Any) -> Any:

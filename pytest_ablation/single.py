@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ from typing import Any
 
 from pytest_ablation.configuration import plain_values
 from pytest_ablation.digests import digest
-from pytest_ablation.errors import AblationError
+from pytest_ablation.errors import AblationError, RecordWarning
+from pytest_ablation.journal import Journal
 from pytest_ablation.keys import run_key
 from pytest_ablation.mode import Mode
 from pytest_ablation.plan import RunSpec
@@ -47,6 +49,7 @@ def train_single(
     data_dir: Path | None = None,
     threads: int | None = None,
     fresh: bool = False,
+    checkpoint_seconds: float = 120.0,
     on_log: Callable[[int, str, Mapping[str, float]], None] | None = None,
 ) -> SingleRun:
     """Train one configuration with one seed, or take the run that is kept already.
@@ -61,7 +64,8 @@ def train_single(
         The folder of a store, such as ``.ablation``; the weights are kept there too.
     data : anything that changes when the data do, as what ``Study(data=...)`` returns
     threads : of numerical libraries; default: one per core
-    fresh : train also where the run is kept
+    fresh : train also where the run is kept, or could go on from a checkpoint
+    checkpoint_seconds : how often a run that can be resumed keeps its state; inf: never
     on_log : called with ``(epoch, split, values)`` whenever the run logs
 
     Raises
@@ -87,6 +91,7 @@ def train_single(
         data_dir=data_dir,
         threads=threads or os.cpu_count() or 1,
         save_models=True,
+        checkpoint_seconds=checkpoint_seconds,
     )
     label = f"{train.__name__} {key[:12]}"
     spec = RunSpec(key, seed, "alone", mode, config, train, label, code.digest,
@@ -94,6 +99,8 @@ def train_single(
     try:
         outcome = obtain(spec, place, on_log=on_log)
     finally:
+        for event in Journal(journal).all_events("damaged"):
+            warnings.warn(event["message"], RecordWarning, stacklevel=2)
         shutil.rmtree(kept.sessions / session, ignore_errors=True)
     if outcome is None:
         raise AblationError(f"another process is training this run ({key}) just now: wait for it")

@@ -1,16 +1,18 @@
 """What a run watches as it goes: gradient norms, jumps of the loss, order and time of its epochs.
 
-Plain values go in one by one, a summary for the record comes out. Knows nothing of runs, studies or
-stores.
+Plain values go in one by one, a summary for the record comes out; ``state()`` gives what was seen
+as nested plain values, and ``of()`` goes on from there. Knows nothing of runs, studies or stores.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
+import time
 from array import array
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from pytest_ablation.record import GradientNorms, LossSpikes
 
@@ -50,6 +52,27 @@ class GradientWatch:
         median = statistics.median(self._finite) if self._finite else math.inf
         return GradientNorms(self._largest, *self._place, median, self._told)
 
+    def state(self) -> dict[str, Any]:
+        import numpy as np
+
+        return {
+            "finite": np.array(self._finite),  # one for every step: as text, three times as large
+            "told": self._told,
+            "overflowed": self._overflowed,
+            "largest": self._largest,
+            "place": list(self._place),
+        }
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> GradientWatch:
+        watch = cls()
+        watch._finite = array("d", state["finite"].tolist())
+        watch._told = state["told"]
+        watch._overflowed = state["overflowed"]
+        watch._largest = state["largest"]
+        watch._place = _place(state["place"])
+        return watch
+
 
 class LossWatch:
     """Finds the steps whose loss is a spike.
@@ -88,6 +111,28 @@ class LossWatch:
             return None
         return LossSpikes(self._count, self._largest, *self._place)
 
+    def state(self) -> dict[str, Any]:
+        return {
+            "before": list(self._before),
+            "count": self._count,
+            "largest": self._largest,
+            "place": list(self._place),
+        }
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> LossWatch:
+        watch = cls()
+        watch._before.extend(state["before"])
+        watch._count = state["count"]
+        watch._largest = state["largest"]
+        watch._place = _place(state["place"])
+        return watch
+
+
+def _place(told: list[Any]) -> tuple[int | None, int]:
+    epoch, step = told
+    return epoch, step
+
 
 class EpochOrders:
     """The digest of the batch order up to the end of each epoch, for runs that end early."""
@@ -108,6 +153,16 @@ class EpochOrders:
     def summary(self) -> tuple[str, ...]:
         """Empty where a step told no epoch, or epochs did not go 1, 2, 3 ..."""
         return tuple(self._orders) if self._is_known else ()
+
+    def state(self) -> dict[str, Any]:
+        return {"orders": list(self._orders), "is_known": self._is_known}
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> EpochOrders:
+        orders = cls()
+        orders._orders = list(state["orders"])
+        orders._is_known = state["is_known"]
+        return orders
 
 
 class EpochSeconds:
@@ -133,3 +188,44 @@ class EpochSeconds:
         for epoch, seconds in self._ends.items():
             filled += [seconds] * (epoch - len(filled))
         return tuple(filled)
+
+    def state(self) -> list[list[float]]:
+        return [[epoch, seconds] for epoch, seconds in self._ends.items()]
+
+    @classmethod
+    def of(cls, state: list[list[float]]) -> EpochSeconds:
+        ends = cls()
+        for epoch, seconds in state:
+            ends.see(int(epoch), seconds)
+        return ends
+
+
+class TrainingClock:
+    """Seconds of training: of what lies between enter() and leave(), without these of all."""
+
+    def __init__(self) -> None:
+        self._before = 0.0  # of earlier processes and of earlier blocks
+        self._since = time.perf_counter()
+        self._has_blocks = False
+        self._is_running = True
+
+    def enter(self) -> None:
+        if not self._has_blocks:
+            self._has_blocks, self._before = True, 0.0
+        self._since, self._is_running = time.perf_counter(), True
+
+    def leave(self) -> None:
+        self._before, self._is_running = self.seconds(), False
+
+    def seconds(self) -> float:
+        """Until now."""
+        return self._before + (time.perf_counter() - self._since if self._is_running else 0.0)
+
+    def state(self) -> dict[str, Any]:
+        return {"seconds": self.seconds(), "has_blocks": self._has_blocks}
+
+    def go_on(self, state: Mapping[str, Any]) -> None:
+        """Add what an earlier process had spent; where it counted blocks, so does this one."""
+        if state["has_blocks"] and not self._has_blocks:
+            self._has_blocks, self._is_running, self._before = True, False, 0.0
+        self._before += float(state["seconds"])

@@ -27,7 +27,8 @@ from models.biencoder.retrieval import (
     named_figures,
     ranks_of,
 )
-from models.budget import patience_of, require_epochs
+from models.budget import require_epochs
+from models.epochs import Epochs, Judgement
 from models.pretrained.encoder import encoder_digest, encoder_folder
 from models.randomness import make_repeatable, numpy_generator
 
@@ -84,7 +85,7 @@ def _tell_references(outputs: Outputs, run: Run, data: RetrievalData) -> None:
 
 
 class Trainer:
-    """One model's training: batches, negatives, steps, the best epoch, early stopping."""
+    """One model's training: batches, negatives, steps, what is best."""
 
     def __init__(
         self,
@@ -100,7 +101,8 @@ class Trainer:
         self._trained = nn.ModuleDict({"model": model, "encoders": outputs.modules()})
         self._optimizer = make_optimizer(model, outputs.modules(), config)
         self._order = numpy_generator(run, "order")
-        self._negatives = Negatives(config, data.train, numpy_generator(run, "negatives"))
+        self._random_negatives = numpy_generator(run, "negatives")
+        self._negatives = Negatives(config, data.train, self._random_negatives)
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -115,24 +117,19 @@ class Trainer:
         """Train in place; the weights in the end are those of the best validation epoch.
 
         Best is the highest top-1 accuracy of the overall task as retrieved, and among equals the
-        highest mean reciprocal rank. Training stops early after ``run.mode.patience`` epochs that
-        were no better.
+        highest mean reciprocal rank; see :class:`models.epochs.Epochs` for early stopping, and for
+        a run that was interrupted.
         """
-        patience = patience_of(self.run)
-        best, best_epoch, best_state = (-math.inf, -math.inf), 0, {}
-        for epoch in range(1, self.run.mode.epochs + 1):
-            self._train_epoch(epoch)
-            ranks = self._evaluate_epoch(epoch)
-            reached = float((ranks == 1).mean()), float((1 / ranks).mean())
-            if reached > best:
-                best, best_epoch = reached, epoch
-                best_state = {n: value.clone() for n, value in self._trained.state_dict().items()}
-            if patience is not None and epoch - best_epoch >= patience:
-                if epoch < self.run.mode.epochs:
-                    self.run.stopped_early(epoch, best_epoch, patience)
-                break
-        self._trained.load_state_dict(best_state)
-        self.run.report_epoch(best_epoch)
+        parts = {
+            "optimizer": self._optimizer,
+            "order": self._order,
+            "negatives": self._random_negatives,
+        }
+        Epochs(self.run, self._trained, parts).train(self._train_epoch, self._judge)
+
+    def _judge(self, epoch: int) -> Judgement:
+        ranks = self._evaluate_epoch(epoch)
+        return Judgement((float((ranks == 1).mean()), float((1 / ranks).mean())), {})
 
     def report(self) -> dict[str, float]:
         """The test split's figures; ranks and who was right go to the run, query by query."""

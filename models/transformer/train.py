@@ -23,6 +23,7 @@ from pytest_ablation.mode import Mode
 from pytest_ablation.single import SingleRun, train_single
 
 DATA_VARIABLE = "ABLATION_DATA"
+INTERRUPTED = 128 + 2  # as a shell has it, of SIGINT
 PATIENCE = 2  # epochs without a lower validation loss
 _CHOICES = {"positional_encoding": POSITIONAL_ENCODINGS, "precision": PRECISIONS, "corpus": CORPORA}
 _SHORT = {"learning_rate": "--lr"}
@@ -33,7 +34,7 @@ class OptionError(ValueError):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train; 0 where that went well, 1 where an option or the data cannot be used."""
+    """Train; 0 where that went well, 1 where options or data cannot be used, 130 after Ctrl-C."""
     options = _parser().parse_args(arguments)
     try:
         config = configuration(options)
@@ -41,6 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OptionError, DataError, AblationError, ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        again = f"the same command{' without --fresh' if options.fresh else ''}"
+        print(f"\ninterrupted: {again} goes on from the last state that was kept, at most two "
+              f"minutes old", file=sys.stderr)  # fmt: skip
+        return INTERRUPTED
     _tell_result(run)
     return 0 if run.record.ok else 1
 
@@ -137,6 +143,8 @@ def _tell_result(run: SingleRun) -> None:
     record = run.record
     if run.reused:
         print("This run was kept from an earlier training; --fresh trains it again.")
+    for epoch in record.cost.resumed:
+        print(f"It was interrupted, and went on after epoch {epoch}.")
     for topic, text in record.notes.items():
         print(f"{topic}: {text}")
     if not record.ok:

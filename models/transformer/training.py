@@ -6,16 +6,17 @@ model knows a split by :class:`Split` alone: any model that takes its inputs can
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.budget import patience_of, require_epochs
+from models.budget import require_epochs
+from models.epochs import Epochs, Judgement
 from models.metrics import top_k_correct
 from models.randomness import make_repeatable, numpy_generator
 from models.transformer.attention_maps import tell_attention
@@ -138,35 +139,30 @@ def fit(
 ) -> Evaluation:
     """Train *model* in place; it ends with the weights of its best validation epoch.
 
-    Best is the lowest loss, and among equals the first. Training stops early after
-    ``run.mode.patience`` epochs that were no better.
+    Best is the lowest loss, and among equals the first; see :class:`models.epochs.Epochs` for early
+    stopping, and for a run that was interrupted.
 
     Returns
     -------
     Evaluation
         Of the validation split in that epoch.
     """
-    patience = patience_of(run)
     optimizer = Optimizer(
         model, config, run, steps_per_epoch=-(-len(training) // config.batch_size)
     )
     order = numpy_generator(run, "order")
-    best, best_epoch, best_weights = None, 0, {}
-    for epoch in range(1, run.mode.epochs + 1):
+
+    def train_one(epoch: int) -> None:
         batches = training_batches(training.full_lengths, config.batch_size, order)
         train_epoch(model, optimizer, run, epoch, training, batches)
+
+    def judge(epoch: int) -> Judgement:
         seen = evaluate(model, validation)
         run.log(epoch, "validation", loss=seen.loss, top1=seen.top1)
-        if best is None or seen.loss < best.loss:
-            best, best_epoch = seen, epoch
-            best_weights = {name: value.clone() for name, value in model.state_dict().items()}
-        if patience is not None and epoch - best_epoch >= patience:
-            if epoch < run.mode.epochs:
-                run.stopped_early(epoch, best_epoch, patience)
-            break
-    model.load_state_dict(best_weights)
-    run.report_epoch(best_epoch)
-    return best
+        return Judgement((-seen.loss,), vars(seen))
+
+    epochs = Epochs(run, model, {"optimizer": optimizer, "order": order})
+    return Evaluation(**epochs.train(train_one, judge).judgement.figures)
 
 
 def train_epoch(
@@ -234,6 +230,14 @@ class Optimizer:
             nn.utils.clip_grads_with_norm_(self.parameters, limit, norm)
             self._norms.append(norm)
         return norm
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next epoch depends on; at its start there is no norm to be told."""
+        return {"adamw": self._adamw.state_dict(), "steps": self._steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self._adamw.load_state_dict(state["adamw"])
+        self._steps = state["steps"]
 
     def tell_norms(self) -> None:
         """Tell the run what clipping compared; once an epoch, for a GPU has to be waited for."""

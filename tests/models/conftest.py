@@ -264,12 +264,14 @@ def train_tiny(biencoder_folder: Path) -> Callable[..., Trained]:
         data_dir: Path | None = biencoder_folder,
         keep_weights: bool = False,
         budget: Mapping[str, object] | None = None,
+        of_run: Mapping[str, object] | None = None,
         **changes: object,
     ) -> Trained:
         settings = {"encoder": str(biencoder_folder / "bert0"), **TINY_BIENCODER, **changes}
         run = Run(
             seed=seed, mode=Mode(seeds=1, **{"epochs": 2, **(budget or {})}), device="cpu",
             data_dir=data_dir, cache_dir=biencoder_folder / "cache", keep_weights=keep_weights,
+            **(of_run or {}),
         )  # fmt: skip
         metrics = train_biencoder(BiEncoderConfig(**settings), run)
         return Trained(metrics, run, run.finish(metrics))

@@ -1,7 +1,9 @@
 """The training command: every option takes effect, and the run is the one that a case keeps."""
 
 import dataclasses
+import io
 import re
+import sys
 
 import pytest
 
@@ -54,6 +56,24 @@ def command(tmp_path, small_ag_news, monkeypatch, capsys):
         return status, done.out, done.err, {f.name: Store(out).read(f.name) for f in folders}
 
     return run
+
+
+class Interrupting(io.StringIO):
+    """A screen at which somebody presses Ctrl-C in the second epoch."""
+
+    def write(self, text):
+        if text.startswith("Epoch 2/"):
+            raise KeyboardInterrupt
+        return super().write(text)
+
+
+@pytest.mark.parametrize("options", [[], ["--fresh"]])
+def test_ctrl_c_says_how_to_go_on(command, options, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", Interrupting())
+    status, _, err, records = command(*options)
+    assert (status, records) == (130, {})
+    again = "the same command without --fresh goes on" if options else "the same command goes on"
+    assert f"interrupted: {again} from the last state that was kept" in err
 
 
 def outcome_of(records):

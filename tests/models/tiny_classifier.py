@@ -14,11 +14,12 @@ TRAIN_ROWS = 24
 
 
 def train(
-    data_dir, seed=0, epochs=2, device="cpu", patience=None, train_rows=TRAIN_ROWS, **changes
-):
+    data_dir, seed=0, epochs=2, device="cpu", patience=None, train_rows=TRAIN_ROWS, of_run=None,
+    **changes,
+):  # fmt: skip
     """The finished run and its record; *changes* are of TINY."""
-    budget = {"epochs": epochs, "patience": patience, "train_rows": train_rows}
-    run = Run(seed=seed, mode=Mode(seeds=1, **budget), device=device, data_dir=data_dir)
+    mode = Mode(seeds=1, epochs=epochs, patience=patience, train_rows=train_rows)
+    run = Run(seed=seed, mode=mode, device=device, data_dir=data_dir, **(of_run or {}))
     metrics = train_classifier(dataclasses.replace(TINY, **changes), run)
     return run, run.finish(metrics)
 
