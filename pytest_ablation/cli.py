@@ -10,12 +10,13 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from pytest_ablation.configuration import did_you_mean
 from pytest_ablation.errors import AblationError
+from pytest_ablation.screen import say, short
 
 if TYPE_CHECKING:
     from pytest_ablation.gate_results import GateResult
@@ -27,7 +28,10 @@ _UNREAD_SHOWN = 5
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status."""
-    parsed = _parser().parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    at = words.index("--") if words[:1] == ["runs"] and "--" in words else len(words)
+    parsed = _parser().parse_args(words[:at])
+    parsed.for_pytest = words[at + 1 :]
     for stream in (sys.stdout, sys.stderr):  # a log may say what a terminal's encoding cannot
         stream.reconfigure(errors="backslashreplace")
     return parsed.run(parsed)
@@ -52,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
                         "the loss where no file has it]")  # fmt: skip
     curves.set_defaults(run=_curves)
     _add_compare(commands)
+    _add_runs(commands)
     return parser
 
 
@@ -70,9 +75,9 @@ def _curves(parsed: argparse.Namespace) -> int:
         except AblationError as error:
             errors.append(str(error))
         for line in [*curves.table(), *_told(read), *(f"wrote {path}" for path in written)]:
-            _say(line)
+            say(line)
     for error in errors:
-        _say(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", file=sys.stderr)
     if not read:
         print("nothing was read, nothing is written", file=sys.stderr)
     return 1 if errors else 0
@@ -83,7 +88,7 @@ def _told(read: Mapping[Path, Log]) -> Iterator[str]:
     for path, log in read.items():
         yield f"{path}: {_lines(log.lines)} read, {len(log.unread)} not read"
         for line in log.unread[:_UNREAD_SHOWN]:
-            yield f"  line {line.number}: {_short(line.text)}"
+            yield f"  line {line.number}: {short(line.text)}"
         if len(log.unread) > _UNREAD_SHOWN:
             yield f"  and {_lines(len(log.unread) - _UNREAD_SHOWN)} more"
         yield from (f"  {note}" for note in log.notes)
@@ -91,15 +96,6 @@ def _told(read: Mapping[Path, Log]) -> Iterator[str]:
 
 def _lines(count: int) -> str:
     return f"{count} line{'' if count == 1 else 's'}"
-
-
-def _short(text: str, most: int = 60) -> str:
-    return text if len(text) <= most else f"{text[: most - 3]}..."
-
-
-def _say(line: str, file: TextIO | None = None) -> None:
-    """Print a line; names of files and variants may hold what moves the cursor of a terminal."""
-    print("".join(c if c.isprintable() else "\ufffd" for c in line), file=file)
 
 
 # --- compare --------------------------------------------------------------------------------------
@@ -150,7 +146,7 @@ def _compare(parsed: argparse.Namespace) -> int:
         new = read_reference(parsed.new)
         old = read_reference(parsed.old, new.mode)
         if unknown := _unknown_metric(new, parsed.metrics or ()):
-            _say(f"error: {parsed.new}: {unknown}", file=sys.stderr)
+            say(f"error: {parsed.new}: {unknown}", file=sys.stderr)
             return 2
         found = compare(
             old,
@@ -163,11 +159,11 @@ def _compare(parsed: argparse.Namespace) -> int:
         if parsed.markdown is not None:  # before anything is said: who reads along may stop reading
             _write_markdown(parsed.markdown, found)
     except AblationError as error:
-        _say(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", file=sys.stderr)
         return 1
     told = [line for line, kind in gate_lines([found], may_accept=False) if kind != "title"]
     for line in [*comparison_lines(found), *told]:
-        _say(line)
+        say(line)
     return 0 if found.ok and found.rows else 1
 
 
@@ -192,3 +188,99 @@ def _write_markdown(path: Path, found: GateResult) -> None:
         raise AblationError(
             f"{path} cannot be written ({error.strerror}): choose another file with --markdown"
         ) from error
+
+
+# --- runs -----------------------------------------------------------------------------------------
+
+_FOR_PYTEST = "options for the pytest that collects the project, after --: -- -m quick"
+
+
+def _add_runs(commands: argparse._SubParsersAction) -> None:
+    runs = commands.add_parser(
+        "runs",
+        allow_abbrev=False,
+        help="the kept runs: list, show, remove, verify",
+        description="Looks into a store of finished runs. A run is stale where its code, data or "
+        "libraries are no longer those that the project would train with, which is found by "
+        "collecting it.",
+    )
+    actions = runs.add_subparsers(dest="action", metavar="ACTION", required=True)
+    listed = _add_action(actions, "list", _list_runs, "one line per run, and how much there is")
+    listed.add_argument("--json", action="store_true", help="all of it as JSON, with whole keys")
+    listed.add_argument("--stale", action="store_true", help="only stale runs")
+    shown = _add_action(actions, "show", _show_run, "all that is known of one run")
+    shown.add_argument("key", metavar="KEY", help="the beginning of its key")
+    for action in (listed, shown):
+        action.add_argument("--no-collect", action="store_false", dest="collect",
+                            help="do not collect the project: no states")  # fmt: skip
+    removed = _add_action(actions, "remove", _remove_runs, "remove runs, checkpoints, damaged ones")
+    removed.add_argument("keys", nargs="*", metavar="KEY", help="the beginning of a run's key")
+    for word, text in (
+        ("stale", "stale runs, and checkpoints of such"),
+        ("damaged", "damaged runs, and those that were set aside"),
+        ("checkpoints", "the states that unfinished runs would go on from"),
+        ("all", "all runs, checkpoints and damaged ones; caches stay"),
+    ):
+        removed.add_argument(f"--{word}", action="append_const", const=word, dest="wanted",
+                             help=text)  # fmt: skip
+    removed.add_argument("--yes", action="store_true", help="do not ask")
+    verified = _add_action(actions, "verify", _verify_runs, "read every file of every run")
+    verified.add_argument("--set-aside", action="store_true",
+                          help="move damaged runs to the store's folder damaged/")  # fmt: skip
+
+
+def _add_action(
+    actions: argparse._SubParsersAction,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    text: str,
+) -> argparse.ArgumentParser:
+    action = actions.add_parser(name, allow_abbrev=False, help=text, epilog=_FOR_PYTEST)
+    action.add_argument("--store", type=Path, default=Path(".ablation"), metavar="DIR",
+                        help="where runs are kept [.ablation]")  # fmt: skip
+    action.set_defaults(run=lambda parsed: _with_errors(run, parsed))
+    return action
+
+
+def _with_errors(run: Callable[[argparse.Namespace], int], parsed: argparse.Namespace) -> int:
+    try:
+        return run(parsed)
+    except (AblationError, OSError) as error:
+        if isinstance(error, BrokenPipeError):  # __main__ knows what to do
+            raise
+        say(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def _list_runs(parsed: argparse.Namespace) -> int:
+    from pytest_ablation.runs_command import list_runs
+
+    if parsed.stale and not parsed.collect:
+        say("error: which runs are stale is found by collecting: give one of --stale and "
+            "--no-collect", file=sys.stderr)  # fmt: skip
+        return 2
+    wishes = {"as_json": parsed.json, "stale": parsed.stale, "collect": parsed.collect}
+    return list_runs(parsed.store, parsed.for_pytest, **wishes)
+
+
+def _show_run(parsed: argparse.Namespace) -> int:
+    from pytest_ablation.runs_command import show
+
+    return show(parsed.store, parsed.key, parsed.for_pytest, collect=parsed.collect)
+
+
+def _remove_runs(parsed: argparse.Namespace) -> int:
+    from pytest_ablation.runs_command import remove
+
+    wanted = frozenset(parsed.wanted or ())
+    if not wanted and not parsed.keys:
+        say("error: name runs by the beginnings of their keys, or give --stale, --damaged, "
+            "--checkpoints or --all", file=sys.stderr)  # fmt: skip
+        return 2
+    return remove(parsed.store, parsed.keys, parsed.for_pytest, wanted, parsed.yes)
+
+
+def _verify_runs(parsed: argparse.Namespace) -> int:
+    from pytest_ablation.runs_command import verify
+
+    return verify(parsed.store, set_aside=parsed.set_aside)

@@ -7,7 +7,6 @@ nothing of drawing, of stores, or of what the numbers mean.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -47,11 +46,6 @@ class HeatMapTexts:
     measure: str = ""
     across: int = 4
     digest: str = ""
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> HeatMapTexts:
-        """The inverse of ``dataclasses.asdict`` after a way through JSON."""
-        return cls(**{n: tuple(v) if isinstance(v, list) else v for n, v in content.items()})
 
 
 @dataclass(frozen=True, kw_only=True)

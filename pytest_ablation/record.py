@@ -7,15 +7,18 @@ reports. It knows nothing of studies: two studies that need the same run share i
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, NamedTuple
 
-from pytest_ablation.heat_maps import HeatMapTexts
+from pytest_ablation.heat_maps import HeatMapTexts, checked_name
+from pytest_ablation.typed_json import as_type
 
 SCHEMA_VERSION = 3
 #: Older records stay readable: what they do not hold has its default.
 READABLE_SCHEMAS = (1, 2, 3)
+
+STATUSES = ("ok", "diverged")
 
 #: Why a run has no record whose process told nothing more.
 LOST = "its training began and never ended (interrupted, or the process died)"
@@ -109,6 +112,7 @@ class Cost:
     peak_cuda_memory_mib : the peak of allocated device memory, where the run used CUDA
     epoch_seconds : for epoch i + 1, the seconds of training up to its last ``run.log``; an epoch
         that logged nothing has the time of the next one that did
+    resumed : the epochs after which an interrupted run was taken up again from a checkpoint
     """
 
     train_seconds: float
@@ -118,6 +122,7 @@ class Cost:
     forward_examples_per_second: float | None = None
     peak_cuda_memory_mib: float | None = None
     epoch_seconds: tuple[float, ...] = ()
+    resumed: tuple[int, ...] = ()
 
     @property
     def peak_of_device_mib(self) -> float | None:
@@ -161,7 +166,7 @@ class Record:
     message: str = ""
     epochs: int = 0
     steps: int = 0
-    fingerprints: Mapping[str, Any] = field(default_factory=dict)
+    fingerprints: Mapping[str, str | int | None] = field(default_factory=dict)
     outcome: Mapping[str, str | None] = field(default_factory=dict)
     limits: Mapping[str, Limit] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
@@ -187,7 +192,8 @@ class Record:
         del content["history"]
         if not self.heat_maps:  # few runs tell any: the records of the others stay as they were
             del content["heat_maps"]
-        content["cost"]["epoch_seconds"] = list(self.cost.epoch_seconds)
+        for name in ("epoch_seconds", "resumed"):
+            content["cost"][name] = list(getattr(self.cost, name))
         content["epoch_orders"] = list(self.epoch_orders)
         content["limits"] = {name: _to_json(limit) for name, limit in self.limits.items()}
         for name in _TOLD:
@@ -206,24 +212,29 @@ class Record:
 
         Raises
         ------
-        TypeError, KeyError, ValueError
-            Other content.
+        ValueError
+            Other content; it says which.
         """
-        values = dict(content)
-        values["cost"] = _cost(values["cost"], schema, values["fingerprints"].get("device"))
-        limits = values["limits"].items()
-        values["limits"] = {name: _from_json(Limit, limit) for name, limit in limits}
-        values["epoch_orders"] = tuple(values.get("epoch_orders", ()))
-        maps = values.get("heat_maps", {}).items()
-        values["heat_maps"] = {name: HeatMapTexts.from_json(told) for name, told in maps}
-        for name, kind in _TOLD.items():
-            if values.get(name) is not None:
-                values[name] = _from_json(kind, values[name])
-        return cls(**values, history=history)
+        values = dict(as_type(Mapping[str, Any], content, "record"))
+        if "history" in values:
+            raise ValueError("record.history is not known here: it has a file of its own")
+        if schema == 1:
+            values["cost"] = _first_cost(values)
+        record = as_type(cls, values | {"history": []}, "record")
+        _check(record)
+        return replace(record, history=history)
 
 
-_TOLD = {"gradients": GradientNorms, "loss_spikes": LossSpikes, "early_stop": EarlyStop}
-_Tuple = TypeVar("_Tuple", bound=NamedTuple)
+_TOLD = ("gradients", "loss_spikes", "early_stop")
+_ORIGIN = {
+    "label": str,
+    "train": str,
+    "code": str,
+    "data": str,
+    "libraries": Mapping[str, str],
+    "budget": Mapping[str, Any],
+}
+_LARGEST_COUNT = 2**63 - 1  # what tables and figures can hold
 
 
 def _to_json(values: NamedTuple) -> dict[str, Any]:
@@ -232,13 +243,40 @@ def _to_json(values: NamedTuple) -> dict[str, Any]:
     return {n: str(v) if isinstance(v, float) and not math.isfinite(v) else v for n, v in pairs}
 
 
-def _from_json(kind: type[_Tuple], content: Mapping[str, Any]) -> _Tuple:
-    return kind(**{n: float(v) if isinstance(v, str) else v for n, v in content.items()})
+def _first_cost(values: Mapping[str, Any]) -> Any:
+    """The cost as schema 1 had it: one field held the peak of whichever device it was."""
+    cost = dict(as_type(Mapping[str, Any], values.get("cost"), "record.cost"))
+    device = as_type(Mapping[str, Any], values.get("fingerprints"), "record.fingerprints")
+    if device.get("device") == "cuda" and "peak_memory_mib" in cost:
+        cost["peak_cuda_memory_mib"] = cost.pop("peak_memory_mib")
+    return cost
 
 
-def _cost(content: Mapping[str, Any], schema: int, device: str | None) -> Cost:
-    values = dict(content)
-    values["epoch_seconds"] = tuple(values.get("epoch_seconds", ()))
-    if schema == 1 and device == "cuda":  # one field held the peak of whichever device it was
-        values["peak_cuda_memory_mib"] = values.pop("peak_memory_mib")
-    return Cost(**values)
+def _check(record: Record) -> None:
+    """Raise ``ValueError`` for what has the right types and still is no record."""
+    if record.status not in STATUSES:
+        raise ValueError(f"status is {record.status!r:.60}: expected {' or '.join(STATUSES)}")
+    for name in ("seed", "steps"):
+        if getattr(record, name) < 0:
+            raise ValueError(f"{name} is {getattr(record, name)}: expected 0 or more")
+    for name in ("epochs", "steps", "reported_epoch"):
+        if abs(getattr(record, name) or 0) > _LARGEST_COUNT:
+            raise ValueError(f"{name} is {getattr(record, name)}, which is too large")
+    for where, numbers in _numbers_of(record):
+        for name, number in numbers.items():
+            if number is not None and not math.isfinite(number):
+                raise ValueError(f"{where}.{name:.60} is {number}: expected a finite number")
+    for name in record.heat_maps:
+        checked_name(name)
+    for name, value in record.origin.items():
+        as_type(_ORIGIN.get(name, Any), value, f"record.origin.{name:.60}")
+
+
+def _numbers_of(record: Record) -> Iterator[tuple[str, Mapping[str, float | None]]]:
+    """The numbers of a record that are finite, by their place and name."""
+    yield "metrics", record.metrics
+    for name, figures in record.references.items():
+        yield f"references.{name:.60}", figures
+    for name, value in vars(record.cost).items():
+        listed = value if isinstance(value, tuple) else (value,)
+        yield f"cost.{name}", {str(index): number for index, number in enumerate(listed)}

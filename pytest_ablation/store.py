@@ -6,41 +6,47 @@ what cannot be read is never deleted, only set aside. Nothing is unpickled.
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
-import json
+import contextlib
+import errno
 import os
 import shutil
 import uuid
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
+from pytest_ablation.durable import sync_folder, write_durably
 from pytest_ablation.errors import AblationError
 from pytest_ablation.heat_maps import HeatMaps
-from pytest_ablation.record import (
-    MODEL_METADATA,
-    READABLE_SCHEMAS,
-    SCHEMA_VERSION,
-    HistoryRow,
-    Record,
+from pytest_ablation.record import Record
+from pytest_ablation.record_files import (
+    HEAT_MAPS_FILE,
+    MODEL_FILE,
+    ONLY_WHEN_USED,
+    PREDICTIONS_FILE,
+    DamagedRecord,
+    check_model,
+    files_of,
+    read_arrays,
+    read_folder,
+    read_heat_maps,
 )
 
 if TYPE_CHECKING:
     import numpy as np
 
-MODEL_FILE = "model.safetensors"
-HEAT_MAPS_FILE = "heat_maps.npz"
-_ONLY_WHEN_USED = frozenset({MODEL_FILE, HEAT_MAPS_FILE})  # not read with every record
-_HISTORY_COLUMNS = list(HistoryRow._fields)
+#: Folders beside the runs begin with these, and then have a run's key.
+FRESH, OLD, GONE = ".new-", ".old-", ".gone-"
+_PROBE = f"{FRESH}probe-"
+_SMALLEST_PROBE = 1 << 16
+_LARGEST_PROBE = 1 << 26
+_TRIES = 3
 
 
-class DamagedRecord(AblationError):
-    """A record that is there but cannot be trusted: truncated, edited, or of another schema."""
+class UnwritableStore(AblationError, OSError):
+    """The store cannot be written: it is full, over a quota, read-only or no folder."""
 
 
 class Store:
@@ -52,7 +58,8 @@ class Store:
         ``runs/<key>/`` holds ``record.json``, ``history.csv``, ``predictions.npz``, where the run
         told heat maps their numbers in ``heat_maps.npz`` and, where it was asked for,
         ``model.safetensors``; ``cache/`` is for training functions; ``sessions/``
-        holds what running sessions write.
+        holds what running sessions write, ``checkpoints/<key>/`` the state that an unfinished run
+        would go on from, ``damaged/`` what was set aside.
     """
 
     def __init__(self, root: Path) -> None:
@@ -60,16 +67,73 @@ class Store:
         self.runs = self.root / "runs"
         self.cache = self.root / "cache"
         self.sessions = self.root / "sessions"
+        self.checkpoints = self.root / "checkpoints"
+        self.damaged = self.root / "damaged"
         self._locks = self.root / "locks"
 
     def prepare(self) -> None:
-        """Make the folders; ``OSError`` where that is not allowed."""
-        for folder in (self.runs, self.cache, self.sessions, self._locks):
-            folder.mkdir(parents=True, exist_ok=True)
+        """Make the folders, and make sure that they can be written.
+
+        Raises
+        ------
+        UnwritableStore
+        """
+        with self.words_for_errors():
+            for folder in (self.runs, self.cache, self.sessions, self._locks):
+                folder.mkdir(parents=True, exist_ok=True)
+        self.check_room()
+
+    def check_room(self, size: int = 0) -> None:
+        """Make sure that files of so many bytes in all could be kept now, by writing as many.
+
+        At least 64 KiB, at most 64 MiB: who trains for hours wants to know before.
+
+        Raises
+        ------
+        UnwritableStore
+        """
+        probe = self.runs / f"{_PROBE}{uuid.uuid4().hex[:8]}"
+        with self.words_for_errors():
+            try:
+                size = min(max(size, _SMALLEST_PROBE), _LARGEST_PROBE)
+                if size > _SMALLEST_PROBE:
+                    write_durably(probe, bytes(size))
+                else:  # done before every run
+                    probe.write_bytes(bytes(size))
+            finally:
+                with contextlib.suppress(OSError):
+                    probe.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def words_for_errors(self) -> Iterator[None]:
+        """What to do about it, where the store cannot be written."""
+        try:
+            yield
+        except UnwritableStore:
+            raise
+        except OSError as error:
+            raise self.unwritable(error) from error
+
+    def unwritable(self, error: OSError) -> UnwritableStore:
+        """The error that says what to do about *error*, and that nothing finished is lost."""
+        store = shown(self.root)
+        what = {
+            errno.ENOSPC: f"the store {store} is full ({error.strerror}): free some space",
+            errno.EDQUOT: f"the store {store} is over a quota ({error.strerror}): free some space",
+        }.get(error.errno, f"the store {store} cannot be written ({error}): make it writable")
+        count = self._finished()
+        kept = {0: "", 1: "; the finished run in it is kept"}
+        return UnwritableStore(
+            f"{what}, or choose another one with --ablation-store=DIR, and run the same command "
+            f"again{kept.get(count, f'; the {count} finished runs in it are kept')}"
+        )
 
     def lock(self, key: str) -> FileLock:
-        """The lock under which the run *key* is trained; freed by the system if its holder dies."""
-        return FileLock(self._locks / f"{key}.lock")
+        """The lock under which the run *key* is trained; freed by the system if its holder dies.
+
+        Taking it does not wait: ``Timeout`` says that another process has it.
+        """
+        return FileLock(self._locks / f"{key}.lock", timeout=0)
 
     def read(self, key: str, *, check_model: bool = False) -> Record | None:
         """The record of *key*, or None where there is none.
@@ -85,20 +149,18 @@ class Store:
         DamagedRecord
             It is there, but truncated, changed by hand, or written by another version.
         """
-        return self._read(key, unread=frozenset() if check_model else _ONLY_WHEN_USED)
+        return self._read(key, unread=frozenset() if check_model else ONLY_WHEN_USED)
 
     def _read(self, key: str, unread: frozenset[str]) -> Record | None:
         """The record of *key*; of the files that are *unread*, only the size is looked at."""
-        folder = self.runs / key
-        try:
-            text = (folder / "record.json").read_text(encoding="utf-8")
-        except FileNotFoundError:
-            if folder.is_dir():
-                raise DamagedRecord(f"{folder} has no record.json") from None
-            return None
-        except (OSError, UnicodeDecodeError) as error:
-            raise DamagedRecord(f"{folder}/record.json cannot be read: {error}") from error
-        return _parse(folder, key, text, unread)
+        for left in reversed(range(_TRIES)):
+            before = _identity(self.runs / key)
+            try:
+                return read_folder(self.runs / key, key, unread)
+            except DamagedRecord:  # or another session put a new one in its place meanwhile
+                if not left or _identity(self.runs / key) == before:
+                    raise
+        return None
 
     def model_path(self, key: str) -> Path | None:
         """The model that was kept with the run *key*, read and checked; None where there is none.
@@ -111,8 +173,10 @@ class Store:
         ------
         DamagedRecord
         """
-        record = self.read(key, check_model=True)
-        return self.runs / key / MODEL_FILE if record is not None and self.has_model(key) else None
+        if self.read(key, check_model=True) is None or not self.has_model(key):
+            return None
+        check_model(self.runs / key / MODEL_FILE)
+        return self.runs / key / MODEL_FILE
 
     def heat_maps(self, key: str) -> dict[str, HeatMaps]:
         """The heat maps that the run *key* told, by name; {} where there are none, or no record.
@@ -124,15 +188,7 @@ class Store:
         record = self._read(key, unread=frozenset({MODEL_FILE}))
         if record is None or not record.heat_maps:
             return {}
-        import numpy as np
-
-        path = self.runs / key / HEAT_MAPS_FILE
-        try:
-            with np.load(path, allow_pickle=False) as kept:
-                told = record.heat_maps.items()
-                return {name: HeatMaps.of(texts, kept[_in_npz(name)]) for name, texts in told}
-        except (OSError, KeyError, ValueError) as error:
-            raise DamagedRecord(f"{path} is not what its record says: {error}") from error
+        return read_heat_maps(self.runs / key / HEAT_MAPS_FILE, record)
 
     def predictions(self, key: str) -> dict[str, np.ndarray]:
         """What the run *key* kept per example, by name; {} where there is nothing, or no record.
@@ -141,37 +197,61 @@ class Store:
         ------
         DamagedRecord
         """
-        if self._read(key, unread=_ONLY_WHEN_USED) is None:
+        if self._read(key, unread=ONLY_WHEN_USED) is None:
             return {}
-        import numpy as np
-
-        path = self.runs / key / "predictions.npz"
-        try:
-            with np.load(path, allow_pickle=False) as kept:
-                return {name: kept[name] for name in kept.files}
-        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-            raise DamagedRecord(f"{path} holds no arrays of numbers: {error}") from error
+        return read_arrays(self.runs / key / PREDICTIONS_FILE)
 
     def has_model(self, key: str) -> bool:
         """Whether a model was kept with the run *key*."""
         return (self.runs / key / MODEL_FILE).is_file()
 
-    def set_aside(self, key: str) -> None:
+    def verify(self, key: str) -> None:
+        """Read all that was kept of the run *key*: its arrays, heat maps and model too.
+
+        Raises
+        ------
+        DamagedRecord
+        """
+        self.model_path(key)
+        self.predictions(key)
+        self.heat_maps(key)
+
+    def set_aside(self, key: str) -> bool:
         """Move a damaged record out of the way, into ``damaged/``; nothing is lost.
 
-        Does nothing where the record is whole by now, or is just being trained again.
+        Returns whether it did: not where the record is whole by now, or is just being trained
+        again, or the store cannot be written.
         """
-        lock = self.lock(key)
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            return
-        try:
-            self.read(key, check_model=True)
-        except DamagedRecord:
-            self._move_to_damaged(key)
-        finally:
-            lock.release()
+            with self.lock(key).acquire(timeout=0):
+                try:
+                    self.verify(key)
+                except DamagedRecord:
+                    self._move_to_damaged(key)
+                    return True
+        except (Timeout, OSError):
+            pass
+        return False
+
+    def remove(self, key: str) -> bool:
+        """Remove the run *key*; returns whether it did: not while a process trains it.
+
+        It is renamed first, so that nobody reads half of it; a link is removed, not what it names.
+
+        Raises
+        ------
+        UnwritableStore
+        """
+        with self.words_for_errors():
+            try:
+                with self.lock(key).acquire(timeout=0):
+                    gone = self.runs / f"{GONE}{key}-{uuid.uuid4().hex[:8]}"
+                    with contextlib.suppress(FileNotFoundError):
+                        os.rename(self.runs / key, gone)
+                    remove_tree(gone)
+            except Timeout:
+                return False
+        return True
 
     def write(
         self,
@@ -191,22 +271,36 @@ class Store:
         """Keep a run's files as :func:`files_of` made them, whole or not at all.
 
         A record of the same key that was there is replaced (kept if damaged).
+
+        Raises
+        ------
+        UnwritableStore
+            What was there is as it was.
         """
-        target = self.runs / key
         unique = uuid.uuid4().hex[:8]
-        fresh = self.runs / f".new-{key}-{unique}"
-        fresh.mkdir(parents=True)
-        try:
-            for name, data in files.items():
-                _write_durably(fresh / name, data)
-            old = self._make_room(key, unique)
-            os.rename(fresh, target)
-        except BaseException:
-            shutil.rmtree(fresh, ignore_errors=True)
-            raise
-        _sync_folder(self.runs)
+        fresh = self.runs / f"{FRESH}{key}-{unique}"
+        with self.words_for_errors():
+            try:
+                fresh.mkdir(parents=True)
+                for name, data in files.items():
+                    write_durably(fresh / name, data)
+                sync_folder(fresh)
+                old = self._make_room(key, unique)
+                self._rename_into_place(fresh, key, old)
+            except BaseException:
+                shutil.rmtree(fresh, ignore_errors=True)
+                raise
+            sync_folder(self.runs)
         if old is not None:
             shutil.rmtree(old, ignore_errors=True)
+
+    def _rename_into_place(self, fresh: Path, key: str, old: Path | None) -> None:
+        try:
+            os.rename(fresh, self.runs / key)
+        except OSError:
+            if old is not None:
+                os.rename(old, self.runs / key)
+            raise
 
     def _make_room(self, key: str, unique: str) -> Path | None:
         """Clear the place of *key*; the returned folder may go, a damaged record is kept."""
@@ -216,145 +310,42 @@ class Store:
         except DamagedRecord:
             self._move_to_damaged(key)
             return None
-        old = self.runs / f".old-{key}-{unique}"
+        old = self.runs / f"{OLD}{key}-{unique}"
         os.rename(self.runs / key, old)
         return old
 
     def _move_to_damaged(self, key: str) -> None:
-        (self.root / "damaged").mkdir(exist_ok=True)
-        os.rename(self.runs / key, self.root / "damaged" / f"{key}-{uuid.uuid4().hex[:8]}")
+        self.damaged.mkdir(exist_ok=True)
+        os.rename(self.runs / key, self.damaged / f"{key}-{uuid.uuid4().hex[:8]}")
 
-
-def files_of(
-    record: Record,
-    predictions: Mapping[str, Any] | None = None,
-    weights: Mapping[str, Any] | None = None,
-    train: str = "",
-    *,
-    about: Mapping[str, str] | None = None,
-    heat_maps: Mapping[str, HeatMaps] | None = None,
-) -> dict[str, bytes]:
-    """The files that a run is kept as, by name; they may be put into a store on another machine.
-
-    Parameters
-    ----------
-    record : Record
-    predictions : name to array of numbers, one per example
-    weights : name to array; None keeps no model
-    train : module and name of the training function, for the model's metadata
-    about : name to text, for the model's metadata
-    heat_maps : name to the maps whose words *record* carries
-    """
-    files = {
-        "history.csv": _history_csv(record).encode(),
-        "predictions.npz": _npz(predictions or {}),
-    }
-    if weights is not None:
-        files[MODEL_FILE] = _safetensors(weights, record, train, about or {})
-    if heat_maps:
-        files[HEAT_MAPS_FILE] = _npz({_in_npz(n): maps.values for n, maps in heat_maps.items()})
-    content = {
-        "schema": SCHEMA_VERSION,
-        "record": record.to_json(),
-        "files": {name: _checksum(data) for name, data in files.items()},
-        "sizes": {name: len(data) for name, data in files.items()},
-    }
-    content["checksum"] = _content_checksum(content)
-    files["record.json"] = json.dumps(content, indent=1, sort_keys=True).encode()
-    return files
-
-
-def _parse(folder: Path, key: str, text: str, unread: frozenset[str]) -> Record:
-    try:
-        content = json.loads(text)
-        schema = content["schema"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DamagedRecord(f"{folder}/record.json is not whole: {error}") from error
-    if schema not in READABLE_SCHEMAS:
-        readable = " and ".join(map(str, READABLE_SCHEMAS))
-        raise DamagedRecord(
-            f"{folder}/record.json has schema {schema!r}; this version reads {readable}"
-        )
-    checksum = content.pop("checksum", None)
-    if checksum != _content_checksum(content):
-        raise DamagedRecord(f"{folder}/record.json was changed after it was written")
-    try:
-        has_model = (folder / MODEL_FILE).exists()  # who needed the room may have removed it
-        files = {n: c for n, c in content["files"].items() if n != MODEL_FILE or has_model}
-        data = {name: (folder / name).read_bytes() for name in files.keys() - unread}
-        for name, expected in files.items():
-            if name in data:
-                same = _checksum(data[name]) == expected
-            else:
-                same = (folder / name).stat().st_size == content["sizes"][name]
-            if not same:
-                raise DamagedRecord(f"{folder}/{name} was changed after it was written")
-        history = _parse_history(data["history.csv"])
-        record = Record.from_json(content["record"], history, schema)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedRecord(f"{folder} is not whole: {error}") from error
-    if record.key != key:
-        raise DamagedRecord(f"{folder} holds the record of {record.key!r}")
-    return record
-
-
-def _content_checksum(content: Mapping[str, Any]) -> str:
-    return _checksum(json.dumps(content, sort_keys=True).encode())
-
-
-def _checksum(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _history_csv(record: Record) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(_HISTORY_COLUMNS)
-    writer.writerows([row.epoch, row.split, row.metric, repr(row.value)] for row in record.history)
-    return out.getvalue()
-
-
-def _parse_history(data: bytes) -> tuple[HistoryRow, ...]:
-    header, *rows = csv.reader(io.StringIO(data.decode(), newline=""))
-    if header != _HISTORY_COLUMNS:
-        raise ValueError(f"history.csv has the columns {header}")
-    return tuple(HistoryRow(int(e), split, metric, float(v)) for e, split, metric, v in rows)
-
-
-def _in_npz(name: str) -> str:
-    return f"maps-{name}"  # "file" alone is a parameter of numpy.savez
-
-
-def _npz(arrays: Mapping[str, Any]) -> bytes:
-    import numpy as np
-
-    out = io.BytesIO()
-    np.savez_compressed(out, **arrays)  # numbers only, see Run.save_predictions
-    return out.getvalue()
-
-
-def _safetensors(
-    weights: Mapping[str, Any], record: Record, train: str, about: Mapping[str, str]
-) -> bytes:
-    from safetensors.numpy import save
-
-    config = json.dumps(record.config, sort_keys=True)
-    own = dict(zip(MODEL_METADATA, (config, str(record.seed), record.key, train), strict=True))
-    return save(dict(weights), {**about, **own})
-
-
-def _write_durably(path: Path, data: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename survive a power cut, where folders can be synced (not on Windows)."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
+    def _finished(self) -> int:
         try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+            return sum(not name.startswith(".") for name in os.listdir(self.runs))
+        except OSError:
+            return 0
+
+
+def shown(path: Path) -> str:
+    """A path as a message may show it: what no terminal can print is escaped."""
+    return str(path) if str(path).isprintable() else ascii(str(path))
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder with all in it, a file or a link; what a link names stays.
+
+    Nothing happens where there is none; what cannot be removed is left for the next time.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What changes when another folder takes the place of one."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_ctime_ns

@@ -92,8 +92,13 @@ class Value:
         return Value(content, f"{self.place} / {name:.80}" if self.place else f"{name:.80}")
 
 
-def parse(text: str) -> Value:
+def parse(text: str, *, not_finite: bool = False) -> Value:
     """The value of a JSON text (RFC 8259).
+
+    Parameters
+    ----------
+    text : str
+    not_finite : whether NaN and Infinity, as Python writes them, are let through
 
     Raises
     ------
@@ -105,12 +110,13 @@ def parse(text: str) -> Value:
         content = json.loads(
             text,
             object_pairs_hook=_without_repetition,
-            parse_constant=_no_constant,
+            parse_constant=None if not_finite else _no_constant,
             parse_float=_finite,
         )
     except RecursionError:
         raise ValueError(f"its lists and objects are nested more than {_DEEPEST} deep") from None
-    if _depth_exceeds(content, _DEEPEST):
+    most = text.count("[") + text.count("{")  # a bound that is quick to have
+    if most > _DEEPEST and _depth_exceeds(content, _DEEPEST):
         raise ValueError(f"its lists and objects are nested more than {_DEEPEST} deep")
     return Value(content)
 

@@ -123,7 +123,7 @@ def swap_two_runs(project):
         (edit_a_metric, "was changed after it was written"),
         (edit_the_history, "was changed after it was written"),
         (remove_the_record, "has no record.json"),
-        (claim_a_newer_schema, "has schema 999; this version reads 1"),
+        (claim_a_newer_schema, "has schema 999; this version reads 1, 2 and 3. A newer version "),
         (swap_two_runs, "holds the record of"),
     ],
 )
