@@ -36,13 +36,24 @@ def environment(device: str = "cpu") -> dict[str, Any]:
         "node": platform.node(),
         "device": device,
         "gpu": cuda.get_device_name(device) if cuda is not None else None,
+        "visible": os.environ.get("CUDA_VISIBLE_DEVICES"),  # which GPU "cuda:0" is
         "python": platform.python_version(),
         "platform": platform.platform(),
         "machine": platform.machine(),
         "processor": _processor(),
         "cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads() if torch is not None else None,
+        **_ray_node(),
     }
+
+
+def _ray_node() -> dict[str, str]:
+    """Which node of a Ray cluster this is, in a process that Ray started."""
+    ray = sys.modules.get("ray")
+    if ray is None or not ray.is_initialized():
+        return {}
+    node = ray.get_runtime_context().get_node_id()
+    return {"ray_node": node, "address": ray.util.get_node_ip_address()}
 
 
 @functools.cache

@@ -113,6 +113,12 @@ class StudyPlan:
         """Whether the runs of its rows are not known yet: they hang on a grid's best cell."""
         return bool(self.candidates) and self.choice is None and not self.error
 
+    @property
+    def candidate_keys(self) -> tuple[str, ...]:
+        """The keys of the grid's runs, each once."""
+        keys = (key for of_cell in self.candidates.values() for key in of_cell.values())
+        return tuple(dict.fromkeys(keys))
+
     def row(self, name: str) -> RowPlan:
         return next(row for row in self.rows if row.name == name)
 
@@ -143,7 +149,7 @@ class Plan:
     def keys(self) -> tuple[str, ...]:
         """The keys of all runs, each once, in the order in which they are wanted."""
         rows = [row for study in self.studies for row in study.rows]
-        keys = [k for s in self.studies for of in s.candidates.values() for k in of.values()]
+        keys = [key for study in self.studies for key in study.candidate_keys]
         keys += [key for row in rows for key in row.keys.values()]
         keys += [key for row in rows for key in row.probes.values()]
         return tuple(dict.fromkeys(keys))
@@ -236,8 +242,12 @@ def _settled_file(study: StudyPlan) -> str:
 def _write(path: Path, content: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content), encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(json.dumps(content), encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError:  # a full disk has no room for half a plan either
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def _read(path: Path) -> dict[str, Any] | None:

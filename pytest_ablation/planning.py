@@ -20,7 +20,7 @@ from pytest_ablation.grids import choose
 from pytest_ablation.keys import run_key
 from pytest_ablation.looks import look_sizes
 from pytest_ablation.mode import Mode
-from pytest_ablation.options import METRIC_OPTION
+from pytest_ablation.options import METRIC_OPTION, Options
 from pytest_ablation.plan import Plan, RowPlan, RunSpec, StudyPlan
 from pytest_ablation.probes import TIMES
 from pytest_ablation.record import Record
@@ -54,6 +54,21 @@ class Planner:
     auto: bool = False
     most_seeds: int = 0
     interval: str = "seeds"
+
+    @classmethod
+    def of(cls, options: Options, session: str) -> Planner:
+        """The one that a session of this id and these options has."""
+        can_grow = options.auto_seeds or options.gate is not None
+        return cls(
+            session,
+            seeds=options.seeds,
+            device=options.device,
+            data_dir=options.data_dir,
+            metric=options.metric,
+            auto=options.auto_seeds,
+            most_seeds=options.max_seeds if can_grow else 0,
+            interval=options.interval,
+        )
 
     def plan(self, cases: Iterable[tuple[str, CaseSpec]]) -> tuple[Plan, dict[str, RunSpec]]:
         """The plan for the selected cases, and how to train each of its runs, by key.

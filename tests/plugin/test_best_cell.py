@@ -93,6 +93,7 @@ def test_the_grid_is_trained_also_where_it_is_not_selected(studies, workers):
         "-m", "quick", "-k", "test_components", *workers, "--ablation-store=other", jobs=jobs
     )
     assert result.ret == 0
+    result.stdout.fnmatch_lines([f"{4 * 3 + 2 * 3} runs: {4 * 3 + 2 * 3} trained, 0 reused"])
     assert rows_of(project, "components") == rows_of(project, "components", "all")
     assert rows_of(project, "sizes") == []
 
