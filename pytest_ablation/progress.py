@@ -38,12 +38,14 @@ class _Running:
         return text if self.loss is None else f"{text} loss {self.loss:.4g}"
 
     def within(self, room: int) -> str:
-        """The same in *room* characters: the study's name gives way first."""
+        """The same in *room* characters: the study's name gives way first, then the loss."""
         text = str(self)
         study, _, rest = text.partition(" ")
         left = room - len(rest) - 1
         if len(text) > room:
             text = f"{study[: left - 2]}.. {rest}" if left > 4 else rest
+        if len(text) > room:
+            text = text.partition(" loss ")[0]
         return text[: max(room, 0)]
 
 
@@ -56,15 +58,24 @@ class Progress:
     reporter : pytest's TerminalReporter
     capture : pytest's capture manager, or None
     under_xdist : whether the tests run in other processes
+    on_cluster : whether runs are trained by many machines; then those running and waiting are
+        counted, in lines that do not grow with their number
     """
 
     def __init__(
-        self, journal: Journal, reporter: Any, capture: Any | None, *, under_xdist: bool
+        self,
+        journal: Journal,
+        reporter: Any,
+        capture: Any | None,
+        *,
+        under_xdist: bool,
+        on_cluster: bool = False,
     ) -> None:
         self._journal = journal
         self._reporter = reporter
         self._capture = capture
         self._under_xdist = under_xdist
+        self._on_cluster = on_cluster
         plain = os.environ.get("TERM") == "dumb" or bool(os.environ.get("CI"))
         self._interactive = bool(reporter.isatty) and not plain
         self._total = 0
@@ -94,7 +105,7 @@ class Progress:
                 self._last_drawn = now
                 self._draw_bar()
             elif not self._interactive and now - self._last_line >= _QUIET_SECONDS:
-                self._write_line("; ".join(map(str, self._running.values())))
+                self._write_line(self._running_text())
 
     @contextlib.contextmanager
     def hidden(self, nodeid: str, *, reports: bool) -> Iterator[None]:
@@ -164,7 +175,19 @@ class Progress:
             if running is not None and not self._interactive:
                 how = f"{event['seconds']:.1f} s" if kind == "finished" else "failed"
                 how = "diverged" if event.get("status") == "diverged" else how
-                self._write_line(f"{running}, {how}")
+                self._write_line(f"{self._in_line(running, len(how) + 2)}, {how}")
+
+    def _running_text(self) -> str:
+        """What trains now; of very many, the one that began first."""
+        if self._on_cluster:
+            return self._in_line(next(iter(self._running.values())))
+        return "; ".join(map(str, self._running.values()))
+
+    def _in_line(self, running: _Running, room_for_more: int = 0) -> str:
+        if not self._on_cluster:
+            return str(running)
+        room = self._reporter._tw.fullwidth - 2 - len(self._head())
+        return running.within(room - room_for_more)
 
     def _write_line(self, text: str) -> None:
         """A line that stays open: pytest begins its next one itself."""
@@ -174,7 +197,8 @@ class Progress:
 
     def _draw_bar(self) -> None:
         current = list(self._running.values())
-        more = f" (+{len(current) - 1} more)" if len(current) > 1 else ""
+        counted = len(current) < 2 or self._on_cluster
+        more = "" if counted else f" (+{len(current) - 1} more)"
         done = int(_BAR_WIDTH * len(self._done) / self._total) if self._total else 0
         head = f"{self._head()} [{'#' * done}{'.' * (_BAR_WIDTH - done)}] "
         room = self._reporter._tw.fullwidth - 1 - len(head) - len(more)
@@ -183,7 +207,11 @@ class Progress:
         self._bar_shown = True
 
     def _head(self) -> str:
-        return f"ablation {len(self._done)}/{self._total}"
+        head = f"ablation {len(self._done)}/{self._total}"
+        if not self._on_cluster:
+            return head
+        waiting = max(0, self._total - len(self._done) - len(self._running))
+        return f"{head}, {len(self._running)} running, {waiting} waiting"
 
     def _write(self, text: str, *, on_new_line: bool = False) -> None:
         suspended = (
