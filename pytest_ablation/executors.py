@@ -20,9 +20,20 @@ from concurrent.futures import Future, TimeoutError
 from dataclasses import replace
 from typing import Any, Protocol
 
+from pytest_ablation.journal import Journal
 from pytest_ablation.plan import RunSpec
 from pytest_ablation.record import Record
-from pytest_ablation.training import Failure, Workplace, limit_threads, obtain, tell_failure
+from pytest_ablation.share import GpuShare
+from pytest_ablation.stopping import how_it_died
+from pytest_ablation.store import DamagedRecord
+from pytest_ablation.training import (
+    Failure,
+    Workplace,
+    limit_threads,
+    obtain,
+    tell_failure,
+    usable_record,
+)
 
 Outcome = Record | Failure
 _POLL_SECONDS = 0.2
@@ -51,15 +62,25 @@ class Executor(Protocol):
 
 
 class InlineExecutor:
-    """Trains in this process, one run after the other."""
+    """Trains in this process, one run after the other.
 
-    def __init__(self, place: Workplace) -> None:
+    Parameters
+    ----------
+    place : Workplace
+    session_specs : runs of the session that it may train while it would only wait for others
+    """
+
+    def __init__(self, place: Workplace, session_specs: Sequence[RunSpec] = ()) -> None:
         self._place = place
+        self._meanwhile = {spec.key: spec for spec in session_specs}
 
     def collect(
         self, specs: Sequence[RunSpec], tick: Callable[[], None], *, again: bool = True
     ) -> dict[str, Outcome]:
-        """Runs that another process is training right now are left for last."""
+        """Runs that another process is training right now are left for last.
+
+        While all that are left are such, it trains one that another case of the session needs.
+        """
         outcomes: dict[str, Outcome] = {}
         waiting = list(specs)
         while waiting:
@@ -71,46 +92,75 @@ class InlineExecutor:
                     busy.append(spec)
                 else:
                     outcomes[spec.key] = outcome
-            if len(busy) == len(waiting):
+            if len(busy) == len(waiting) and not self._help(tick):
                 tick()
                 time.sleep(_POLL_SECONDS)
             waiting = busy
         return outcomes
 
     def announce(self, specs: Sequence[RunSpec]) -> None:
-        pass
+        self._meanwhile |= {spec.key: spec for spec in specs}
+
+    def _help(self, tick: Callable[[], None]) -> bool:
+        """Train a run that nobody has begun; False where there is none.
+
+        Not where a process has died: what killed it would take this case with it too.
+        """
+        if Journal(self._place.journal).all_events("died"):
+            return False
+        for key, spec in list(self._meanwhile.items()):
+            tick()
+            try:
+                is_kept = usable_record(key, self._place) is not None
+            except DamagedRecord:
+                is_kept = True  # its own case sets it aside and warns of it
+            if not is_kept and obtain(spec, self._place, tick, again=False) is None:
+                continue  # another process is training it, and may yet leave it unfinished
+            del self._meanwhile[key]
+            if not is_kept:
+                return True
+        return False
 
     def close(self) -> None:
         pass
 
 
 class PoolExecutor:
-    """Trains in *jobs* processes. The first call also queues all runs of the session.
+    """Trains in a process for each of *gpus*. The first call also queues all runs of the session.
 
     Parameters
     ----------
     place : Workplace
-    jobs : int, number of processes
-    session_specs : all runs that the session needs, in the order in which it needs them
+    gpus : for each process the GPU that it is to have, None for no one in particular
+    session_specs : all runs that the session needs
+    in_order : gives runs the order in which they are to be trained
     """
 
-    def __init__(self, place: Workplace, jobs: int, session_specs: Sequence[RunSpec]) -> None:
+    def __init__(
+        self,
+        place: Workplace,
+        gpus: Sequence[GpuShare | None],
+        session_specs: Sequence[RunSpec],
+        in_order: Callable[[Sequence[RunSpec]], list[RunSpec]] = list,
+    ) -> None:
         self._place = place
+        self._gpus = gpus
+        self._in_order = in_order
         self._upcoming = list(session_specs)
         self._queue: collections.deque[RunSpec] = collections.deque()
         self._futures: dict[str, Future[Outcome | _Unloadable]] = {}
         self._wake = threading.Condition()
         self._closing = False
         self._slots = [
-            threading.Thread(target=self._work, args=(index,), daemon=True) for index in range(jobs)
+            threading.Thread(target=self._work, args=(index,), daemon=True)
+            for index in range(len(gpus))
         ]
         self._children: dict[int, _Child] = {}
 
     def collect(
         self, specs: Sequence[RunSpec], tick: Callable[[], None], *, again: bool = True
     ) -> dict[str, Outcome]:
-        for spec in [*specs, *self._upcoming]:
-            self._submit(spec)
+        self._submit([*specs, *self._upcoming])
         self._upcoming = []
         return {spec.key: self._await(spec, tick) for spec in specs}
 
@@ -131,13 +181,14 @@ class PoolExecutor:
         for child in list(self._children.values()):  # training code may handle SIGTERM itself
             child.kill()
 
-    def _submit(self, spec: RunSpec) -> None:
-        if spec.key in self._futures:
+    def _submit(self, specs: Sequence[RunSpec]) -> None:
+        new = {spec.key: spec for spec in specs if spec.key not in self._futures}
+        if not new:
             return
         with self._wake:
-            self._futures[spec.key] = Future()
-            self._queue.append(spec)
-            self._wake.notify()
+            self._futures |= {key: Future() for key in new}
+            self._queue = collections.deque(self._in_order([*self._queue, *new.values()]))
+            self._wake.notify_all()
         for thread in self._slots:
             if thread.ident is None:
                 thread.start()
@@ -172,12 +223,16 @@ class PoolExecutor:
         child = self._children.get(index)
         if child is None:
             place = replace(self._place, device_index=self._place.device_index + index)
-            child = self._children[index] = _Child(place)
+            child = self._children[index] = _Child(place, self._gpus[index])
         if self._closing:  # close() may have come before this child was there to be stopped
             child.stop()
         outcome = child.train(spec)
         if not child.alive:
             del self._children[index]
+            if child.was_stopped:  # a signal for the whole session reaches us next
+                deadline = time.monotonic() + _GRACE_SECONDS
+                while not self._closing and time.monotonic() < deadline:
+                    time.sleep(_POLL_SECONDS)
             if not self._closing:
                 tell_failure(self._place, spec.key, outcome)
         return outcome
@@ -196,10 +251,10 @@ class _Unloadable:
 class _Child:
     """A process that trains what it is sent, and the death of which costs one run."""
 
-    def __init__(self, place: Workplace) -> None:
+    def __init__(self, place: Workplace, gpu: GpuShare | None) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, far_end = context.Pipe()
-        self._process = context.Process(target=_child_main, args=(far_end, place))
+        self._process = context.Process(target=_child_main, args=(far_end, place, gpu))
         self._process.start()
         far_end.close()
         self.alive = True
@@ -215,7 +270,9 @@ class _Child:
         except (EOFError, OSError):
             self._process.join()
             self.alive = False
-            return Failure(f"the process that trained it died ({self._how_it_died()})")
+            how = how_it_died(self._process.exitcode or 0)
+            helps = ": train fewer runs at once, --ablation-jobs=1" * ("out of memory" in how)
+            return Failure(f"the process that trained it died ({how}){helps}")
 
     def stop(self) -> None:
         self._process.terminate()
@@ -223,16 +280,17 @@ class _Child:
     def kill(self) -> None:
         self._process.kill()
 
-    def _how_it_died(self) -> str:
-        code = self._process.exitcode or 0
-        if code >= 0:
-            return f"exit status {code}"
-        name = signal.Signals(-code).name
-        return f"{name}: out of memory?" if name == "SIGKILL" else name
+    @property
+    def was_stopped(self) -> bool:
+        """Whether it was asked to end, as a whole session is, and did not die of its run."""
+        names = ("SIGTERM", "SIGHUP", "SIGINT")
+        return -(self._process.exitcode or 0) in [getattr(signal, name, None) for name in names]
 
 
-def _child_main(connection: Any, place: Workplace) -> None:
+def _child_main(connection: Any, place: Workplace, gpu: GpuShare | None) -> None:
     """Train what comes until the other end closes."""
+    if gpu is not None:  # before any training code is imported
+        gpu.take()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the group; pytest decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
     limit_threads(place.threads)

@@ -39,6 +39,7 @@ INTERVALS = ("seeds", "seeds+examples")
 AUTO = "auto"
 MAX_SEEDS = 12
 CHECKPOINT_MINUTES = 2.0
+NEVER = "never"
 EXECUTORS = ("local", "ray")
 _DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 _ADDRESS = re.compile(r"[^\s:/]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}")
@@ -129,9 +130,10 @@ def add_options(group: Any) -> None:
     option(PLAN_OPTION, action="store_true", help="show what would be trained, and train nothing")
     option(
         CHECKPOINT_OPTION,
-        metavar="MINUTES",
+        metavar="MINUTES|never",
         default=str(CHECKPOINT_MINUTES),
-        help=f"how often a run keeps its state, to go on from [{CHECKPOINT_MINUTES:g}]",
+        help="how often a run keeps its state, to go on from; 0: after every epoch "
+        f"[{CHECKPOINT_MINUTES:g}]",
     )
     option(
         EXECUTOR_OPTION,
@@ -195,7 +197,7 @@ def checked_options(config: pytest.Config) -> Options:
         strict=get(STRICT_OPTION),
         root=config.rootpath,
         plan=get(PLAN_OPTION),
-        checkpoint_seconds=60 * _number(CHECKPOINT_OPTION, get(CHECKPOINT_OPTION), "minutes"),
+        checkpoint_seconds=60 * _minutes(get(CHECKPOINT_OPTION)),
         executor=get(EXECUTOR_OPTION),
         ray_address=get(RAY_ADDRESS_OPTION) or AUTO,
         gpus_per_run=_number(GPUS_PER_RUN_OPTION, get(GPUS_PER_RUN_OPTION), "GPUs"),
@@ -234,6 +236,13 @@ def _number(option: str, given: str | None, unit: str, above: float = -1.0) -> f
         least = "more than 0" if above == 0 else "0 or more"
         raise pytest.UsageError(f"{option}={given}: expected a number of {unit}, {least}")
     return number
+
+
+def _minutes(given: str) -> float:
+    """How often checkpoints are written; inf for never."""
+    if given == NEVER:
+        return math.inf
+    return _number(CHECKPOINT_OPTION, given, f"minutes (or {NEVER})")
 
 
 def _checked_seeds(given: str | None) -> int | str | None:

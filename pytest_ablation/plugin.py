@@ -6,30 +6,39 @@ without ablation cases pay next to nothing for the plugin being installed.
 
 from __future__ import annotations
 
+import contextlib
 import os
-import re
+import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_ablation.options import (
+    DATA_OPTION,
+    DATA_VARIABLE,
     GATE_OPTION,
     SAVE_REFERENCE_OPTION,
+    Options,
     add_options,
     checked_options,
 )
+from pytest_ablation.selection import asks_for_a_mode, cases_of, is_case, leave_out_full_cases
 
 if TYPE_CHECKING:
     from pytest_ablation.case import Ablation
     from pytest_ablation.finishing import Finished
+    from pytest_ablation.going_on import Ending
     from pytest_ablation.session import AblationSession
+    from pytest_ablation.share import Worker
 
-_MODE_WORD = re.compile(r"\b(quick|full)\b")
 _HOOKS_NAME = "ablation-hooks"
+_INTERNAL_ERROR = "an internal error"
+_SUMMARISED = (0, 1, 2, 4, 5, 6)  # exit statuses with which pytest prints a summary itself
+_DYING_SECONDS = 2.0  # for a worker that has closed its end, and may still be ending
 _SESSION_INPUT = "ablation_session"  # how the controller tells its workers the session's id
+_INDEX_INPUT = "ablation_index"  # and which of them each one is
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,7 +50,15 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the markers, check the options, and hook in."""
     config.addinivalue_line("markers", "quick: an ablation case with a small budget")
     config.addinivalue_line("markers", "full: an ablation case with the whole budget")
-    config.pluginmanager.register(AblationHooks(config), _HOOKS_NAME)
+    from pytest_ablation.plan_hooks import PlanHooks
+
+    options = checked_options(config)
+    if options.executor == "ray":
+        from pytest_ablation.on_ray.cluster import check_command_line
+
+        check_command_line(config, options)
+    hooks = PlanHooks(config, options) if options.plan else AblationHooks(config, options)
+    config.pluginmanager.register(hooks, _HOOKS_NAME)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -60,42 +77,40 @@ def ablation(request: pytest.FixtureRequest) -> Ablation:
 class AblationHooks:
     """The hooks of one process: of pytest itself, of an xdist worker, or of its controller."""
 
-    def __init__(self, config: pytest.Config) -> None:
+    def __init__(self, config: pytest.Config, options: Options) -> None:
         self.config = config
         self.is_worker = hasattr(config, "workerinput")
-        self.options = checked_options(config)
+        self.options = options
         self.session: AblationSession | None = None
         self.setup_error = ""
         self.finished: Finished | None = None
         self._expected: dict[str, None] = {}  # node ids that must report, in order
         self._outcomes: dict[str, str] = {}  # node id to "passed", "failed" or "skipped"
+        self._reported: set[str] = set()
+        self._reason = ""  # what stopped the session, "" as long as nothing has
+        self._stopping: Any = None
         self._progress: Any = None
         self._progress_thread: Any = None
+        self._indices: dict[str, int] = {}  # of the workers that live, by their names
+        self._worker = self._place_among_workers() if self.is_worker else None
+        if self.is_worker and asks_for_a_mode(config):
+            self._take_gpu()  # as early as can be: before test modules, which may start CUDA
 
     # --- collection ----------------------------------------------------------------------------
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Leave out full cases unless they were asked for: they may cost hours."""
-        option = self.config.option
-        if _MODE_WORD.search(f"{option.markexpr} {option.keyword}") or getattr(option, "lf", False):
-            return
-        named = {self._place_of(argument) for argument in self.config.args}
-        unasked, left = [], []
-        for item in items:
-            is_named = (item.path, item.nodeid.partition("::")[2]) in named
-            (unasked if _is_full_case(item) and not is_named else left).append(item)
-        if unasked:
-            self.config.hook.pytest_deselected(items=unasked)
-            items[:] = left
+        leave_out_full_cases(self.config, items)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Plan the runs of the selected cases."""
-        cases = [(i.nodeid, i.callspec.params["ablation"]) for i in session.items if _is_case(i)]
+        """Plan the runs of the selected cases; under ``-n``, put long cases first."""
+        cases = cases_of(session.items)
         if not cases or self.config.option.collectonly:
             return
         from pytest_ablation.errors import AblationError
 
+        self._take_gpu()
         self._expected = dict.fromkeys(item.nodeid for item in session.items)
         self.session = self._new_session()
         try:
@@ -107,6 +122,9 @@ class AblationHooks:
             self.setup_error = str(error)  # a worker's usage error would be lost; its cases say it
         if not self.is_worker:
             self._show_progress()
+            self._heed_signals()
+        elif not self.setup_error:
+            self._put_long_cases_first(session.items)
 
     def case(self, request: pytest.FixtureRequest) -> Ablation:
         """What the ``ablation`` fixture gives to a test."""
@@ -126,16 +144,33 @@ class AblationHooks:
         """Tell a worker which session it belongs to."""
         self.session = self.session or self._new_session()
         node.workerinput[_SESSION_INPUT] = self.session.uid
+        free = set(range(len(self._indices) + 1)) - set(self._indices.values())
+        self._indices[node.gateway.id] = node.workerinput[_INDEX_INPUT] = min(free)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
         """Note what must report; the controller collects nothing itself."""
-        self._expected.update(dict.fromkeys(ids))
-        if self._progress is None and self.session.read_plan() is not None:
+        self._expected.update((node_id, None) for node_id in ids if node_id not in self._reported)
+        if self._stopping is None and self.session.read_plan() is not None:
+            self._heed_signals()
+            self._show_progress()
+        if self._progress is not None and self._progress_thread is None:
             from pytest_ablation.progress import ProgressThread
 
-            self._show_progress()
             self._progress_thread = ProgressThread(self._progress, self.session.total_runs)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object | None) -> None:
+        """Note how a worker died, for the runs that it was training."""
+        self._indices.pop(node.gateway.id, None)  # its GPU is for the worker that comes instead
+        process = getattr(getattr(node.gateway, "_io", None), "popen", None)  # none over SSH
+        if error is None or process is None or self.session is None:
+            return
+        from pytest_ablation.stopping import how_it_died
+
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            how = how_it_died(process.wait(timeout=_DYING_SECONDS))
+            self.session.journal.tell("died", pid=process.pid, how=how)
 
     # --- while tests run -------------------------------------------------------------------------
 
@@ -148,7 +183,7 @@ class AblationHooks:
         Make all of them plain: execnet carries nothing else, and loses tests.
         """
         ablation = getattr(item, "funcargs", {}).get("ablation")
-        if call.when == "call" and _is_case(item) and ablation is not None:
+        if call.when == "call" and is_case(item) and ablation is not None:
             item.user_properties += ablation.properties()
         report = yield
         if self.is_worker and self.session is not None:
@@ -167,26 +202,38 @@ class AblationHooks:
             self._outcomes[report.nodeid] = report.outcome
         if report.when in ("teardown", "???"):  # its last phase, or xdist's word for a crash
             self._expected.pop(report.nodeid, None)
+            self._reported.add(report.nodeid)
         return (yield from self._without_progress(report.nodeid, reports=True))
 
     # --- the end ---------------------------------------------------------------------------------
 
+    @pytest.hookimpl(tryfirst=True)  # pytest's own takes a while, with Ctrl-C pressed again in it
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Note what stopped the session: Ctrl-C, a signal, ``-x`` or ``pytest.exit``."""
+        self._reason = str(excinfo.value) or "Ctrl-C"
+        self._hold_signals()
+
     @pytest.hookimpl(trylast=True)  # but before the terminal's wrapper prints the summary
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Stop training; in the process that users see, write the reports and set the status."""
+        self._hold_signals()
         self.close()
         if self.is_worker or self.config.option.collectonly:
             return
+        if self._stopping is not None and self._stopping.status:
+            session.exitstatus = self._stopping.status
         if self.session is not None:
-            self.finished = self.session.finish(self._outcomes)
-            self._note_vanished_tests()
+            ending = self._ending(session)
+            self.finished = self.session.finish(self._outcomes, ending)
+            if ending.reason in ("", _INTERNAL_ERROR):
+                self._note_vanished_tests()
         if exitstatus == pytest.ExitCode.OK:
             self._note_lost_cases()
         if self.finished is None:
             return
         if self.finished.is_failed and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        if exitstatus == pytest.ExitCode.INTERNAL_ERROR:  # pytest prints no summary then
+        if exitstatus not in _SUMMARISED:
             self.pytest_terminal_summary(self.config.pluginmanager.getplugin("terminalreporter"))
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
@@ -205,6 +252,41 @@ class AblationHooks:
                 for command in annotations(self.finished.gates):
                     terminalreporter.write_line(command)
 
+    def _heed_signals(self) -> None:
+        from pytest_ablation.stopping import Stopping
+
+        self._stopping = Stopping()
+        self._stopping.begin()
+        self.config.add_cleanup(self._stopping.end)
+
+    def _hold_signals(self) -> None:
+        """From here on the reports are written, whatever arrives."""
+        if self._stopping is not None:
+            from pytest_ablation.stopping import leave_closed_terminal
+
+            self._stopping.finish()
+            leave_closed_terminal()
+
+    def _ending(self, session: pytest.Session) -> Ending:
+        from pytest_ablation.going_on import Ending, command_of
+
+        reason = self._reason or str(session.shouldfail or session.shouldstop or "")
+        if not reason and session.exitstatus == pytest.ExitCode.INTERNAL_ERROR:
+            reason = _INTERNAL_ERROR
+        return Ending(
+            " ".join(reason.split()).rstrip("."),
+            unreported=len(self._expected),
+            command=command_of(sys.argv, sys.orig_argv, self._words()),
+            fresh=self.options.fresh,
+        )
+
+    def _words(self) -> list[str]:
+        """What pytest was given, and as an option what a variable said for this session."""
+        words, data = [*self.config.invocation_params.args], os.environ.get(DATA_VARIABLE)
+        if data and not self.config.getoption(DATA_OPTION):
+            words.insert(0, f"{DATA_OPTION}={data}")
+        return words
+
     def close(self) -> None:
         """Stop showing progress and training."""
         if self._progress_thread is not None:
@@ -218,21 +300,37 @@ class AblationHooks:
 
     # --- inside ----------------------------------------------------------------------------------
 
-    def _place_of(self, argument: str) -> tuple[Path, str]:
-        """The file, and the name in it, that an argument of the command line means."""
-        file, _, name = argument.partition("::")
-        return Path(os.path.abspath(self.config.invocation_params.dir / file)), name
-
     def _new_session(self) -> AblationSession:
         from pytest_ablation.session import AblationSession
-        from pytest_ablation.share import Worker
 
         if not self.is_worker:
             return AblationSession(self.options)
+        return AblationSession(self.options, self.config.workerinput[_SESSION_INPUT], self._worker)
+
+    def _place_among_workers(self) -> Worker:
+        from pytest_ablation.share import Worker
+
         given = self.config.workerinput
-        number = re.sub(r"\D", "", given["workerid"]) or "0"  # gw3; --tx can name it otherwise
-        worker = Worker(int(number), given["workercount"])
-        return AblationSession(self.options, given[_SESSION_INPUT], worker)
+        return Worker(given[_INDEX_INPUT], given["workercount"])
+
+    def _take_gpu(self) -> None:
+        """A worker trains on one GPU, and so does what its training functions call."""
+        if self._worker is None:
+            return
+        from pytest_ablation.share import gpu_of
+
+        gpu = gpu_of(self.options, self._worker)
+        if gpu is not None:
+            gpu.take()
+
+    def _put_long_cases_first(self, items: list[pytest.Item]) -> None:
+        """In the places that cases hold, so that no worker is left with a long one at the end."""
+        seconds = self.session.seconds_of_cases()
+        places = [place for place, item in enumerate(items) if is_case(item)]
+        cases = [items[place] for place in places]
+        cases.sort(key=lambda item: -seconds.get(item.nodeid, 0.0))
+        for place, item in zip(places, cases, strict=True):
+            items[place] = item
 
     def _show_progress(self) -> None:
         reporter = self.config.pluginmanager.getplugin("terminalreporter")
@@ -242,7 +340,10 @@ class AblationHooks:
 
         capture = self.config.pluginmanager.getplugin("capturemanager")
         under_xdist = self.config.pluginmanager.hasplugin("dsession")
-        self._progress = Progress(self.session.journal, reporter, capture, under_xdist=under_xdist)
+        self._progress = Progress(
+            self.session.journal, reporter, capture,
+            under_xdist=under_xdist, on_cluster=self.options.executor == "ray",
+        )  # fmt: skip
         session, progress = self.session, self._progress
         session.runs.tick = lambda: progress.tick(session.total_runs())
         session.runs.pause = progress.pause
@@ -254,11 +355,8 @@ class AblationHooks:
             return (yield)
 
     def _note_vanished_tests(self) -> None:
-        """Tests that were collected and never reported must not end in a green session.
-
-        With ``-x`` and ``--maxfail`` some never do, in a session that is red anyway.
-        """
-        if self._expected and self.finished.results and not self._stopped_early():
+        """Tests that were collected and never reported must not end in a green session."""
+        if self._expected and self.finished.results:
             names = "\n".join(f"  {node}" for node in self._expected)
             self.finished.errors.append(
                 f"collected but never reported (did a worker die?):\n{names}"
@@ -274,21 +372,6 @@ class AblationHooks:
 
             self.finished = self.finished or Finished()
             self.finished.errors.append(f"{option}: no ablation case was collected, select some")
-
-    def _stopped_early(self) -> bool:
-        return bool(self.config.option.maxfail and "failed" in self._outcomes.values())
-
-
-def _is_case(item: pytest.Item) -> bool:
-    study = sys.modules.get("pytest_ablation.study")  # no study, no case
-    spec = getattr(item, "callspec", None)
-    if study is None or spec is None:
-        return False
-    return isinstance(spec.params.get("ablation"), study.CaseSpec)
-
-
-def _is_full_case(item: pytest.Item) -> bool:
-    return _is_case(item) and item.callspec.params["ablation"].mode == "full"
 
 
 def _plain(value: Any) -> Any:

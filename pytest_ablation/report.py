@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pytest_ablation.conclusions import closing
 from pytest_ablation.costs import costs
 from pytest_ablation.gate_results import GateResult
+from pytest_ablation.going_on import Standing, missing_text, sentences
 from pytest_ablation.images import Picture
 from pytest_ablation.report_contributions import contributions
 from pytest_ablation.report_gate import gate_section
@@ -40,11 +41,13 @@ class SessionFacts:
     warnings: tuple[str, ...]
     figures: Mapping[str, Sequence[Picture]] = field(default_factory=dict)
     gates: tuple[GateResult, ...] = ()
+    standing: Standing | None = None
 
 
 def markdown(results: Sequence[StudyResult], facts: SessionFacts) -> str:
     """The text of ``report.md`` for the studies of one mode."""
-    parts = [_headline(results, facts), *gate_section(facts.gates), *_warnings(results, facts)]
+    parts = [_headline(results, facts), *_going_on(facts.standing)]
+    parts += [*gate_section(facts.gates), *_warnings(results, facts)]
     for study in results:
         parts += _study_section(study, facts.figures.get(study.plan.name, ()))
     parts += closing(results)
@@ -65,27 +68,42 @@ def _headline(results: Sequence[StudyResult], facts: SessionFacts) -> str:
     troubled = len(problems(results))
     if troubled:
         counts.append(f"**{troubled} with a problem**")
+    interrupted = " (interrupted)" * (facts.standing is not None and facts.standing.is_interrupted)
     return (
-        f"# Ablation report: {facts.mode}\n\n"
+        f"# Ablation report: {facts.mode}{interrupted}\n\n"
         f"{count(variants, 'variant')} in {count(len(results), 'study', 'studies')}: "
         f"{', '.join(counts) or 'no verdict'}. "
         f"{count(facts.runs, 'run')}: {facts.trained} trained, {facts.reused} reused."
     )
 
 
+def _going_on(standing: Standing | None) -> list[str]:
+    """What is not there, and the command that goes on from here."""
+    told = [escape(text) for text in sentences(standing)] if standing is not None else []
+    if not told:
+        return []
+    *facts, how = told
+    word, colon, rest = " ".join(filter(None, facts)).partition(":")
+    facts = [f"**{word}**{colon}{rest}"]
+    if not standing.command:
+        return [*facts, f"{how}."]
+    return [*facts, f"{how}:", f"```sh\n{standing.command}\n```"]
+
+
+def problem_text(study: StudyResult, row: RowResult) -> str:
+    """What went wrong with a row; of one that was not trained to its end, in one line."""
+    if row.status != "missing":
+        return row.message
+    base = study.row(row.plan.baseline) if row.plan.baseline is not None else None
+    return missing_text(row, base)
+
+
 def _warnings(results: Sequence[StudyResult], facts: SessionFacts) -> list[str]:
     lines = [
-        f"- **{row.status}** `{study.plan.name}` / `{row.name}`: {escape(row.message)}"
+        f"- **{row.status}** `{study.plan.name}` / `{row.name}`: {escape(problem_text(study, row))}"
         for study, row in problems(results)
     ]
     lines += [f"- {escape(text)}" for text in facts.warnings]
-    unfinished = sum(run.status in ("missing", "failed") for s in results for r in s.rows
-                     for run in r.runs)  # fmt: skip
-    if unfinished:
-        lines.append(
-            f"- {count(unfinished, 'result')} did not arrive. Finished runs are kept: run the "
-            f"same command again to go on from here."
-        )
     return ["## Warnings", "\n".join(lines)] if lines else []
 
 

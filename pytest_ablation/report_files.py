@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pytest_ablation.errors import AblationError
 from pytest_ablation.gate_results import GateResult
+from pytest_ablation.going_on import Standing
 from pytest_ablation.reference import RESULTS_FILE, Reference, write_reference
 from pytest_ablation.report import SessionFacts, markdown
 from pytest_ablation.results import StudyResult
@@ -30,6 +31,7 @@ def write_reports(
     heat_maps: LoadHeatMaps | None = None,
     gates: Sequence[GateResult] = (),
     reference: Reference | None = None,
+    standing: Standing | None = None,
 ) -> None:
     """Write the report of the studies of one mode.
 
@@ -41,6 +43,7 @@ def write_reports(
     heat_maps : a run's key to its heat maps by name; without it none are drawn
     gates : the comparison with a reference, where there was one
     reference : the results in the form of one, for later comparisons
+    standing : how far the studies came
 
     Raises
     ------
@@ -72,6 +75,7 @@ def write_reports(
         warnings=(*warnings, *figures.warnings),
         figures=figures.pictures,
         gates=tuple(gates),
+        standing=standing,
     )
     text = markdown(results, facts)
     _replace(folder / "report.md", text)

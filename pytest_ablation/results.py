@@ -15,6 +15,7 @@ from pytest_ablation.crossed import ExampleSpread, example_spread
 from pytest_ablation.plan import RowPlan, StudyPlan
 from pytest_ablation.record import LOST, Record
 from pytest_ablation.statistics import Delta, mean, paired_delta, standard_deviation
+from pytest_ablation.told import told_once
 
 if TYPE_CHECKING:
     import numpy as np
@@ -148,7 +149,7 @@ def study_result(
     plan : StudyPlan
     records : key to record, finished or diverged
     failures : key to the reason why that run has no record
-    lost : keys of runs whose training began and never ended
+    lost : keys of runs whose training began and never ended; may map them to what is known of that
     correctness : for intervals over seeds and test examples
     """
     known = _Known(records, failures, lost)
@@ -305,7 +306,7 @@ def _run_results(plan: StudyPlan, row: RowPlan, known: _Known) -> tuple[RunResul
         else:
             status, message = "missing", "it was never trained"
             if key in known.lost:
-                message = LOST
+                message = known.lost[key] if isinstance(known.lost, Mapping) else LOST
         results.append(RunResult(seed, key, status, message, record))
     return tuple(results)
 
@@ -342,8 +343,8 @@ def _status(
     troubled += [(f"its baseline {row.baseline}", run) for run in base if run.status != "ok"]
     if troubled:
         gravest = max((run.status for _, run in troubled), key=STATUSES.index)
-        parts = [f"{name}, seed {run.seed}: {run.status}: {run.message}" for name, run in troubled]
-        return gravest, "\n".join(parts)
+        said = [(name, run.seed, f"{run.status}: {run.message}") for name, run in troubled]
+        return gravest, told_once(said)
     if row.baseline is None:
         return "ok", ""
     variant, baseline = _records(own), _records(base)

@@ -7,32 +7,33 @@ from the plan and the store, so that a crashed worker takes no result with it.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-import time
 import uuid
 from collections.abc import Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_ablation.errors import AblationError
 from pytest_ablation.finishing import Finished, Finishing
 from pytest_ablation.gate_results import GateRow
 from pytest_ablation.gating import Gating
+from pytest_ablation.going_on import Ending
 from pytest_ablation.journal import Journal
+from pytest_ablation.leftovers import mark_alive, remove_leftovers
 from pytest_ablation.obtaining import Obtaining
 from pytest_ablation.options import Options
 from pytest_ablation.plan import Plan, RowPlan, StudyPlan, write_settled
 from pytest_ablation.planning import Planner
 from pytest_ablation.report_files import check_writable
 from pytest_ablation.results import RowResult, StudyResult, study_result
+from pytest_ablation.run_order import seconds_of_cases
 from pytest_ablation.share import Worker
 from pytest_ablation.store import Store
 from pytest_ablation.training import Failure
 
 if TYPE_CHECKING:
-    from pytest_ablation.study import CaseSpec, Study
+    from filelock import FileLock
 
-_LEFTOVER_SECONDS = 24 * 3600
+    from pytest_ablation.study import CaseSpec, Study
 
 
 class AblationSession:
@@ -55,6 +56,7 @@ class AblationSession:
         self.plan: Plan | None = None
         self.runs = Obtaining(options, self.store, self.journal, self.uid, self.worker)
         self.gating = Gating(options, self.store)
+        self._alive: FileLock | None = None
         self._results: dict[tuple[str, str], tuple[tuple[int, int], StudyPlan, StudyResult]] = {}
 
     def read_plan(self) -> Plan | None:
@@ -86,41 +88,31 @@ class AblationSession:
         cases = list(cases)
         if not cases:
             return
-        try:
-            self.store.prepare()
-        except OSError as error:
-            raise AblationError(
-                f"the store {self.store.root} cannot be written ({error}): choose another one "
-                f"with --ablation-store=DIR"
-            ) from error
+        self.store.prepare()
         modes = sorted({case.mode for _, case in cases})
         for mode in modes:
             check_writable(self.options.report_dir / mode)
         self.gating.read(modes)
-        self._remove_leftovers()
+        with self.store.words_for_errors():
+            self._alive = mark_alive(self.folder)
+            self.journal.reserve()
+        remove_leftovers(self.store)
         self.plan, specs = self._planner().plan(cases)
         self.runs.add(specs, self.plan.keys)
-        self.plan.write(self.folder)
+        self.runs.connect()
+        with self.store.words_for_errors():
+            self.plan.write(self.folder)
+
+    def seconds_of_cases(self) -> dict[str, float]:
+        """Node id to the expected seconds of what a case has to train, for an order of cases.
+
+        The same in all workers of a session; {} where there are no earlier runs to expect from.
+        """
+        expected = self.runs.agree(self.folder)
+        return {} if expected is None else seconds_of_cases(self.plan, expected)
 
     def _planner(self) -> Planner:
-        options = self.options
-        return Planner(
-            self.uid,
-            seeds=options.seeds,
-            device=options.device,
-            data_dir=options.data_dir,
-            metric=options.metric,
-            auto=options.auto_seeds,
-            most_seeds=options.max_seeds if options.auto_seeds or options.gate is not None else 0,
-            interval=options.interval,
-        )
-
-    def _remove_leftovers(self) -> None:
-        """What killed sessions left behind; younger folders may belong to one that still runs."""
-        unfinished = (path for path in self.store.runs.iterdir() if path.name.startswith("."))
-        for folder in (*self.store.sessions.iterdir(), *unfinished):
-            if time.time() - _last_change(folder) > _LEFTOVER_SECONDS:
-                shutil.rmtree(folder, ignore_errors=True)
+        return Planner.of(self.options, self.uid)
 
     # --- during a case -----------------------------------------------------------------------
 
@@ -168,17 +160,18 @@ class AblationSession:
     def failures_of(self, case: CaseSpec) -> list[Failure]:
         """The failures among the runs of a variant and of its baseline, in this process."""
         plan = self.plan.study(case.study.name, case.mode)
-        keys = [key for of in plan.candidates.values() for key in of.values()]
-        keys += [key for row in _compared_rows(plan, case) for key in row.keys.values()]
+        rows = _compared_rows(plan, case)
+        keys = [*plan.candidate_keys, *(key for row in rows for key in row.keys.values())]
         outcomes = [self.runs.outcome(key) for key in keys]
         return [outcome for outcome in outcomes if isinstance(outcome, Failure)]
 
     def _settle(self, study: Study, plan: StudyPlan) -> StudyPlan:
         """Train or reuse a grid's runs, and plan the rows that follow from its best cell."""
-        self.runs.obtain([key for keys in plan.candidates.values() for key in keys.values()])
+        self.runs.obtain(plan.candidate_keys)
         settled, specs = self._planner().settle(study, plan, *self.runs.records_and_failures())
         self.plan = self.plan.with_study(settled)
-        write_settled(self.folder, settled)
+        with contextlib.suppress(OSError):  # a full disk; this process knows it all the same
+            write_settled(self.folder, settled)
         self.runs.add(specs, self.plan.keys)
         return settled
 
@@ -198,31 +191,34 @@ class AblationSession:
         """Stop training; called in every process, also after Ctrl-C."""
         self.runs.close()
 
-    def finish(self, outcomes: dict[str, str]) -> Finished:
+    def finish(self, outcomes: dict[str, str], ending: Ending | None = None) -> Finished:
         """Write the reports from the plan and the store.
 
         Parameters
         ----------
         outcomes : node id to "passed", "failed" or "skipped", as far as reports arrived
+        ending : how pytest ended
         """
         plan = self.read_plan()
         if plan is None:
             return Finished()
+        self._tell_untold()
         found = Finishing(self.options, self.store, self.journal, self.uid, self.gating)
-        finished = found.finish(plan, outcomes)
+        finished = found.finish(plan, outcomes, ending)
+        if self._alive is not None:
+            self._alive.release()
         shutil.rmtree(self.folder, ignore_errors=True)
         return finished
+
+    def _tell_untold(self) -> None:
+        """Failures that another process could not write down, for its disk was full, say."""
+        told = {event["key"] for event in self.journal.all_events("failed")}
+        for key, message in self.runs.records_and_failures()[1].items():
+            if key not in told:
+                self.journal.tell("failed", key=key, message=message, details="")
 
 
 def _compared_rows(plan: StudyPlan, case: CaseSpec) -> list[RowPlan]:
     """The row of a case and its baseline's, where it is not a baseline itself."""
     row = plan.row(case.variant)
     return [row] if row.baseline is None else [row, plan.row(row.baseline)]
-
-
-def _last_change(folder: Path) -> float:
-    """When anything in *folder* was last written; now, where another session removes it."""
-    try:
-        return max(path.stat().st_mtime for path in (folder, *folder.rglob("*")))
-    except FileNotFoundError:
-        return time.time()

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_ablation.gate_text import gate_lines
+from pytest_ablation.going_on import Standing, sentences
 from pytest_ablation.grid_results import grid_result
-from pytest_ablation.report import problems
+from pytest_ablation.report import problem_text, problems
 from pytest_ablation.results import RowResult, StudyResult, by_delta
 from pytest_ablation.statistics import Delta
 
@@ -88,8 +89,21 @@ def problem_lines(rows: Sequence[tuple[StudyResult, RowResult]]) -> list[str]:
     lines = []
     for study, row in rows:
         lines.append(f"{row.status}: {study.plan.name} ({study.plan.mode}) {row.name}")
-        lines += [f"  {line}" for line in row.message.splitlines()]
+        told = problem_text(study, row).splitlines()
+        if row.status == "missing":  # seeds in a list, not the words of an error
+            told = [part for line in told for part in textwrap.wrap(line, 78)]
+        lines += [f"  {line}" for line in told]
     return lines
+
+
+def going_on_lines(standing: Standing | None) -> list[str]:
+    """What is not there, and the command that goes on from here, on a line of its own."""
+    told = sentences(standing) if standing is not None else []
+    lines = [line for text in told for line in textwrap.wrap(text, 80)]
+    if not lines:
+        return []
+    lines[-1] += ":" if standing.command else "."
+    return [*lines, *([f"  {standing.command}"] if standing.command else [])]
 
 
 def _shown(path: Path) -> str:
@@ -145,11 +159,13 @@ def summary_lines(finished: Finished) -> list[tuple[str, str]]:
     lines += [(line, "red") for line in problem_lines(problems(finished.results))]
     lines += gate_lines(finished.gates)
     lines += [(error, "red") for error in finished.errors]
-    total = len({key for study in finished.results for key in study.runs})
+    keys = [[*study.runs, *study.plan.candidate_keys] for study in finished.results]
+    total = len(set().union(*keys))
     counts = f"{total} runs: {finished.trained} trained, {finished.reused} reused"
     return [
         *lines,
         (counts, ""),
         *((f"report: {_shown(folder / 'report.md')}", "") for folder in finished.files),
         *((f"reference: {_shown(path)}", "") for path in finished.saved),
+        *((line, "yellow") for line in going_on_lines(finished.standing)),
     ]

@@ -10,26 +10,39 @@ import contextlib
 import functools
 import math
 import os
+import platform
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 from filelock import Timeout
 
+from pytest_ablation.checkpoints import CheckpointFolder
 from pytest_ablation.configuration import plain_budget, plain_values
 from pytest_ablation.errors import Diverged
 from pytest_ablation.journal import Journal
+from pytest_ablation.out_of_memory import OutOfMemory, free_memory, out_of_memory
 from pytest_ablation.plan import RunSpec
 from pytest_ablation.record import LOST, Record
 from pytest_ablation.run import Run
-from pytest_ablation.store import DamagedRecord, Store, files_of
+from pytest_ablation.store import DamagedRecord, Store, UnwritableStore, files_of
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _SET_BY_US = "_ABLATION_THREADS"
+
+_MOST_BEGINNINGS = 2  # of a run in one session, where none of them came to an end
+_NOT_AGAIN = (
+    "its training began {} times in this session and never ended (each time its process died, or a "
+    "time limit stopped it): it is not tried again"
+)
+_WAY_BACK = (
+    " (the next try goes on from its checkpoint, after epoch {}; to begin anew, remove that with "
+    "`python -m pytest_ablation runs remove --checkpoints`, or use --ablation-fresh)"
+)
 
 OnLog = Callable[[int, str, Mapping[str, float]], None]
 Tell = Callable[..., None]
@@ -81,7 +94,17 @@ def usable_record(key: str, place: Workplace) -> Record | None:
     store = Store(place.store)
     record = store.read(key, check_model=place.save_models)
     wishes = {"fresh": place.fresh, "save_models": place.save_models}
-    return record if record and may_use(record, store, place.session, **wishes) else None
+    if record is None or may_use(record, store, place.session, **wishes):
+        return record
+    if place.fresh and _has_trained(key, place):
+        # Another session with --ablation-fresh has put the same run in the place of ours.
+        return replace(record, session=place.session)
+    return None
+
+
+def _has_trained(key: str, place: Workplace) -> bool:
+    """Whether this session has trained a run to its end already."""
+    return bool(Journal(place.journal).all_events("finished", key))
 
 
 def may_use(record: Record, store: Store, session: str, *, fresh: bool, save_models: bool) -> bool:
@@ -115,29 +138,53 @@ def obtain(
         lock.acquire(timeout=0)
     except Timeout:
         return None
+    except OSError as error:
+        return _failed(place, spec.key, store.unwritable(error))
     try:
         with contextlib.suppress(DamagedRecord):  # the session has told it already
             record = usable_record(spec.key, place)
             if record is not None:
                 return record
-        for event in Journal(place.journal).all_events("failed"):
+        failed = Journal(place.journal).all_events("failed")
+        for event in failed:
             if event["key"] == spec.key:
                 return Failure(event["message"], event["details"])
-        if not again and _has_begun(spec.key, place):
+        begun = _times_begun(spec.key, place)
+        if begun and not again:
             return Failure(LOST)
+        if begun >= _MOST_BEGINNINGS:
+            failure = Failure(_NOT_AGAIN.format(begun))
+            tell_failure(place, spec.key, failure)
+            return failure
+        try:  # nobody wants to train for hours what then cannot be kept
+            store.check_room(max((event.get("bytes", 0) for event in failed), default=0))
+        except UnwritableStore as error:
+            return _failed(place, spec.key, error)
         return _train_and_keep(spec, place, store, tick, on_log)
     finally:
         lock.release()
 
 
-def _has_begun(key: str, place: Workplace) -> bool:
-    """Whether its training began in this session; who holds its lock knows that it has no more."""
-    return any(event["key"] == key for event in Journal(place.journal).all_events("started"))
+def _failed(place: Workplace, key: str, error: UnwritableStore, needed: int = 0) -> Failure:
+    """The failure of a run that could not be kept, or not be trained for that reason.
+
+    The journal says how many bytes were *needed*, so that other runs ask for that much room before
+    they are trained.
+    """
+    failure = Failure(str(error))
+    tell_failure(place, key, failure, needed)
+    return failure
 
 
-def tell_failure(place: Workplace, key: str, failure: Failure) -> None:
+def _times_begun(key: str, place: Workplace) -> int:
+    """How often its training began in this session; who holds its lock knows that it has ended."""
+    return len(Journal(place.journal).all_events("started", key))
+
+
+def tell_failure(place: Workplace, key: str, failure: Failure, needed: int = 0) -> None:
     """Let the other processes of the session, and its report, know why a run has no record."""
-    Journal(place.journal).tell("failed", key=key, message=failure.message, details=failure.details)
+    content = {"message": failure.message, "details": failure.details, "bytes": needed}
+    Journal(place.journal).tell("failed", key=key, **content)
 
 
 def _train_and_keep(
@@ -154,10 +201,9 @@ def _train_and_keep(
         return outcome
     try:
         store.put(spec.key, outcome.files)
-    except OSError as error:
-        failure = Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
-        tell_failure(place, spec.key, failure)
-        return failure
+    except UnwritableStore as error:
+        return _failed(place, spec.key, error, sum(map(len, outcome.files.values())))
+    _checkpoints(spec, place).remove()
     record = outcome.record
     journal.tell("finished", key=spec.key, status=record.status, seconds=record.cost.train_seconds)
     return record
@@ -177,16 +223,46 @@ def train(
     """
     epochs = spec.mode.budget.get("epochs")
     epochs = int(epochs) if isinstance(epochs, Integral) else None
-    tell("started", key=spec.key, label=spec.label, seed=spec.seed, epochs=epochs)
+    facts = {"label": spec.label, "seed": spec.seed, "epochs": epochs, "pid": os.getpid()}
+    tell("started", key=spec.key, **facts)
     limit_threads(place.threads)
+    outcome = _attempt(spec, place, tell, tick, told)
+    if isinstance(outcome, OutOfMemory):
+        free_memory()
+        tell("doing", key=spec.key, text="out of memory, tried again")
+        outcome = _attempt(spec, place, tell, tick, told)
+    if isinstance(outcome, OutOfMemory):
+        free_memory()
+        outcome = Failure(outcome.advice, outcome.details)
+    if isinstance(outcome, Failure):
+        return _with_way_back(outcome, _checkpoints(spec, place).epoch)
+    return outcome
+
+
+def _with_way_back(failure: Failure, epoch: int | None) -> Failure:
+    """The failure says how to begin anew, where the next try would go on from a checkpoint."""
+    if epoch is None:
+        return failure
+    return replace(failure, message=f"{failure.message}{_WAY_BACK.format(epoch)}")
+
+
+def _attempt(
+    spec: RunSpec,
+    place: Workplace,
+    tell: Tell,
+    tick: Callable[[], None],
+    told: OnLog | None,
+) -> Trained | Failure | OutOfMemory:
+    """One try, from a new Run to the files of its record."""
     try:
         record, run = _train(spec, place, tell, tick, told)
         files = files_of(
-            record, run.predictions, run.weights, _name_of(spec.train),
+            record, run.predictions, run.weights, name_of(spec.train),
             about=run.about, heat_maps=run.told_heat_maps,
         )  # fmt: skip
     except (Exception, SystemExit) as error:
-        return Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
+        details = traceback.format_exc()
+        return out_of_memory(error) or Failure(f"{type(error).__name__}: {error}", details)
     return Trained(record, files)
 
 
@@ -217,7 +293,9 @@ def _train(
         cache_dir=Store(place.store).cache,
         on_log=on_log,
         on_doing=on_doing,
+        on_damaged=lambda text: tell("damaged", key=spec.key, message=text),
         keep_weights=place.save_models,
+        checkpoints=_checkpoints(spec, place),
     )
     metrics: Mapping[str, float] = {}
     with contextlib.suppress(Diverged):  # the run remembers it
@@ -233,19 +311,36 @@ def _train(
         mode_name=spec.mode_name,
         config=plain_values(spec.config),
         session=place.session,
-        origin={
-            "label": spec.label,
-            "train": _name_of(spec.train),
-            "code": spec.code,
-            "data": spec.data,
-            "libraries": dict(spec.libraries),
-            "budget": plain_budget(spec.mode.budget),
-        },
+        origin=_origin(spec),
     )
     return record, run
 
 
-def _name_of(train: Any) -> str:
+def _checkpoints(spec: RunSpec, place: Workplace) -> CheckpointFolder:
+    return CheckpointFolder(
+        Store(place.store).checkpoints / spec.key,
+        key=spec.key,
+        seed=spec.seed,
+        session=place.session,
+        only_of_session=place.fresh,
+        seconds=place.checkpoint_seconds,
+        origin={**_origin(spec), "python": platform.python_version()},
+    )
+
+
+def _origin(spec: RunSpec) -> dict[str, Any]:
+    """What a run is of, for whoever asks later whether it is still what the project trains."""
+    return {
+        "label": spec.label,
+        "train": name_of(spec.train),
+        "code": spec.code,
+        "data": spec.data,
+        "libraries": dict(spec.libraries),
+        "budget": plain_budget(spec.mode.budget),
+    }
+
+
+def name_of(train: Any) -> str:
     """Where a training function is defined, as ``module:name``; of what is called, its class."""
     while isinstance(train, functools.partial):
         train = train.func

@@ -143,7 +143,7 @@ def test_a_training_function_that_exits_is_a_failed_row(project):
     for jobs in (1, 2):
         result = project.run("-m", "quick", jobs=jobs)
         result.assert_outcomes(failed=1, deselected=1)
-        result.stdout.fnmatch_lines(["*no_bias, seed 0: failed: SystemExit: 0*"])
+        result.stdout.fnmatch_lines(["*no_bias, seeds 0, 1 and 2: failed: SystemExit: 0*"])
 
 
 def test_a_case_that_swallows_its_failure_turns_the_session_red(project):

@@ -100,6 +100,10 @@ def test_a_needed_baseline_that_is_a_variant_is_trained_and_shown(project):
         (["--ablation-seeds=-3"], "--ablation-seeds=-3: a comparison needs at least one seed"),
         (["--ablation-jobs=-1"], "--ablation-jobs=-1: expected 1 or more processes"),
         (["--ablation-device=gpu"], "--ablation-device=gpu: expected auto, cpu, cuda or cuda:N"),
+        (
+            ["--ablation-checkpoint=sometimes"],
+            "--ablation-checkpoint=sometimes: expected a number of minutes (or never), 0",
+        ),
         (["--ablation-metric= "], "--ablation-metric= names no metric: give the name of one"),
         (["--ablation-data=nowhere"], "--ablation-data names the folder nowhere, which does not"),
         (["--ablation-report=file.txt/sub"], "the report folder *file.txt/sub/quick cannot be"),
