@@ -75,11 +75,15 @@ def test_the_models_import_only_the_run_interface_of_the_plugin():
         assert used <= allowed, path
 
 
-@pytest.mark.parametrize(("mode", "cases"), [("quick", QUICK_CASES), ("full", FULL_CASES)])
-def test_collecting_the_studies_lists_readable_ids_and_imports_nothing_heavy(mode, cases):
+@pytest.mark.parametrize(
+    ("mode", "folder", "cases"),
+    [("quick", ".", QUICK_CASES), ("full", "ablation_tests", FULL_CASES)],
+)
+def test_collecting_the_studies_lists_readable_ids_and_imports_nothing_heavy(mode, folder, cases):
     code = (
         "import sys, pytest; "
-        f"pytest.main(['--collect-only', '-q', '-m', '{mode}', '-p', 'no:cacheprovider']); "
+        "pytest.main(['--collect-only', '-q', '-p', 'no:cacheprovider', "
+        f"'-m', '{mode}', '{folder}']); "
         "print('HEAVY', sorted({'torch', 'transformers', 'sklearn'} & set(sys.modules)))"
     )
     without_data = {name: v for name, v in os.environ.items() if name != "ABLATION_DATA"}

@@ -70,8 +70,7 @@ def goes_on(project, summary, *args):
 @pytest.mark.parametrize(
     ("workers", "name", "to_all"),
     [
-        (["--ablation-jobs=2"], "SIGTERM", False),  # Docker
-        (["--ablation-jobs=1"], "SIGTERM", False),
+        (["--ablation-jobs=1"], "SIGTERM", False),  # Docker
         (["-n", "2"], "SIGTERM", True),  # systemd, Slurm
     ],
 )

@@ -24,7 +24,7 @@ def chains(tmp_path_factory):
         options = {"patience": PATIENCE, "checkpoints": False}
         intact = undisturbed(folder, "--ablation-seeds=2", **options)
         with ThreadPoolExecutor(len(NUMBERS)) as lanes:
-            done = lanes.map(lambda n: chain(n, intact, folder, seed=SEED, longest=3), NUMBERS)
+            done = lanes.map(lambda n: chain(n, intact, folder, seed=SEED, longest=2), NUMBERS)
             return list(done)
 
 
