@@ -13,7 +13,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
@@ -28,7 +28,6 @@ from pytest_ablation.record_files import (
     PREDICTIONS_FILE,
     DamagedRecord,
     check_model,
-    files_of,
     read_arrays,
     read_folder,
     read_heat_maps,
@@ -252,20 +251,6 @@ class Store:
             except Timeout:
                 return False
         return True
-
-    def write(
-        self,
-        record: Record,
-        predictions: Mapping[str, Any] | None = None,
-        weights: Mapping[str, Any] | None = None,
-        train: str = "",
-        *,
-        about: Mapping[str, str] | None = None,
-        heat_maps: Mapping[str, HeatMaps] | None = None,
-    ) -> None:
-        """Keep *record*, with what :func:`files_of` takes beside it; see :meth:`put`."""
-        kept = files_of(record, predictions, weights, train, about=about, heat_maps=heat_maps)
-        self.put(record.key, kept)
 
     def put(self, key: str, files: Mapping[str, bytes]) -> None:
         """Keep a run's files as :func:`files_of` made them, whole or not at all.

@@ -28,8 +28,9 @@ from pytest_ablation.journal import Journal
 from pytest_ablation.out_of_memory import OutOfMemory, free_memory, out_of_memory
 from pytest_ablation.plan import RunSpec
 from pytest_ablation.record import LOST, Record
+from pytest_ablation.record_files import files_of
 from pytest_ablation.run import Run
-from pytest_ablation.store import DamagedRecord, Store, UnwritableStore, files_of
+from pytest_ablation.store import DamagedRecord, Store, UnwritableStore
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _SET_BY_US = "_ABLATION_THREADS"

@@ -18,6 +18,7 @@ from models.transformer.checkpoint import load_classifier
 from models.transformer.data import load_data, number_words, words_of
 from pytest_ablation.digests import digest
 from pytest_ablation.mode import Mode
+from pytest_ablation.record_files import files_of
 from pytest_ablation.run import Run
 from pytest_ablation.store import Store
 
@@ -52,10 +53,11 @@ def kept(tmp_path_factory, small_ag_news):
     record = run.finish(metrics, key="k", config=dataclasses.asdict(TINY))
     store = Store(tmp_path_factory.mktemp("store"))
     store.prepare()
-    store.write(
+    files = files_of(
         record, run.predictions, run.weights, "models.transformer:train_classifier",
         about=run.about, heat_maps=run.told_heat_maps,
     )  # fmt: skip
+    store.put(record.key, files)
     return Kept(store.runs / "k", run, small_ag_news)
 
 

@@ -27,7 +27,7 @@ def results():
     from in_process import planned, trained
 
     from pytest_ablation import Mode, Study, Variant
-    from pytest_ablation.store import files_of
+    from pytest_ablation.record_files import files_of
 
     study = Study(
         "softmax", train=softmax.train, baseline=softmax.BASELINE, metrics=["top1"],

@@ -13,6 +13,7 @@ from softmax import BASELINE, train
 
 from pytest_ablation import Mode, Study, Variant
 from pytest_ablation.estimates import Estimates, seconds_by_key
+from pytest_ablation.record_files import files_of
 from pytest_ablation.store import Store
 from pytest_ablation.training import name_of
 
@@ -44,7 +45,8 @@ class Kept:
             "data": spec.data, "libraries": {}, "budget": dict(spec.mode.budget),
         }  # fmt: skip
         record = dataclasses.replace(record, cost=cost, origin=origin)
-        self.store.write(dataclasses.replace(record, **changes))
+        record = dataclasses.replace(record, **changes)
+        self.store.put(record.key, files_of(record))
         return self.store.runs / spec.key / "record.json"
 
     def seconds(self, *specs):

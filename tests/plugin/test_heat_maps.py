@@ -14,6 +14,7 @@ from sample_heat_maps import VALUES, make_maps
 from pytest_ablation import Mode, Run
 from pytest_ablation.digests import digest
 from pytest_ablation.heat_maps import HeatMaps
+from pytest_ablation.record_files import files_of
 from pytest_ablation.store import DamagedRecord, Store
 
 # --- what is made ---------------------------------------------------------------------------------
@@ -130,7 +131,7 @@ def keep(folder, run, **metrics):
     store = Store(folder)
     store.prepare()
     record = run.finish(metrics, key="k", config={})
-    store.write(record, run.predictions, heat_maps=run.told_heat_maps)
+    store.put(record.key, files_of(record, run.predictions, heat_maps=run.told_heat_maps))
     return store, record
 
 
@@ -289,7 +290,9 @@ def test_what_is_said_about_weights_stands_beside_them_and_not_in_their_digest(t
     for number, (run, record) in enumerate(zip(runs, records, strict=True)):
         store = Store(tmp_path / str(number))
         store.prepare()
-        store.write(record, weights=run.weights, train="here:train", about=run.about)
+        store.put(
+            record.key, files_of(record, weights=run.weights, train="here:train", about=run.about)
+        )
         with safe_open(store.model_path("k"), framework="numpy") as file:
             expected = {"config": '{"a": 1}', "seed": "0", "key": "k", "train": "here:train"}
             assert file.metadata() == expected | ({} if number else {"words": "ü"})

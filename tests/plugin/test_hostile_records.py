@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from pytest_ablation import HeatMaps, Mode, Run
 from pytest_ablation.record import HistoryRow
-from pytest_ablation.store import DamagedRecord, Store, files_of
+from pytest_ablation.record_files import files_of
+from pytest_ablation.store import DamagedRecord, Store
 
 KEY = "0123456789abcdef" * 2
 MAPS = HeatMaps(

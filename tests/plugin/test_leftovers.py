@@ -15,6 +15,7 @@ from pytest_ablation import Mode, Study, Variant
 from pytest_ablation import store as store_module
 from pytest_ablation.checkpoints import CheckpointFolder
 from pytest_ablation.leftovers import is_alive, mark_alive, remove_leftovers
+from pytest_ablation.record_files import files_of
 from pytest_ablation.store import Store
 from pytest_ablation.training import Workplace, obtain
 
@@ -127,7 +128,7 @@ def test_a_run_whose_replacement_never_came_is_put_back(store):
         os.rename(store.runs / record.key, old)
         os.utime(old, (0, 0))
     again = replace(first, session="later")
-    store.write(again)
+    store.put(again.key, files_of(again))
     remove_leftovers(store)
     assert store.read(second.key) == second, "nothing took its place"
     assert store.read(first.key) == again, "another one did"
@@ -216,7 +217,7 @@ def test_a_reader_never_takes_a_replacement_for_damage(store):
 
     def put():
         while not stop.is_set():
-            store.write(record)
+            store.put(record.key, files_of(record))
 
     writer = threading.Thread(target=put)
     writer.start()
@@ -239,7 +240,7 @@ def test_a_run_that_is_replaced_while_it_is_read_is_read_again(store, monkeypatc
         try:
             return read_folder(folder, *arguments)
         finally:
-            store.write(record)
+            store.put(record.key, files_of(record))
 
     monkeypatch.setattr(store_module, "read_folder", replaced_meanwhile)
     assert store.read(record.key) == record

@@ -18,6 +18,7 @@ from pytest_ablation.kept_grids import plan_with_kept_grids
 from pytest_ablation.options import Options
 from pytest_ablation.plan_text import duration, plan_lines
 from pytest_ablation.planning import Planner
+from pytest_ablation.record_files import files_of
 from pytest_ablation.store import Store
 from pytest_ablation.study import CaseSpec
 from pytest_ablation.training import name_of
@@ -75,7 +76,8 @@ def keep(store, spec, seconds):
     origin = {"label": spec.label, "train": name_of(train), "code": spec.code,
               "budget": dict(spec.mode.budget)}  # fmt: skip
     cost = dataclasses.replace(record.cost, train_seconds=seconds)
-    store.write(dataclasses.replace(record, cost=cost, origin=origin))
+    record = dataclasses.replace(record, cost=cost, origin=origin)
+    store.put(record.key, files_of(record))
 
 
 def shown(store, *studies, mode="quick", workers=0, **given):

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 from pytest_ablation import Mode, Run
 from pytest_ablation.digests import digest
 from pytest_ablation.errors import AblationError
+from pytest_ablation.record_files import files_of
 from pytest_ablation.store import Store
 
 VARIANT = 'Variant("no_bias", use_bias=False)'
@@ -193,7 +194,7 @@ def kept(tmp_path, state):
     record = run.finish({"top1": 0.5}, key="k", config={"b": [1, None], "a": "ü"})
     store = Store(tmp_path)
     store.prepare()
-    store.write(record, run.predictions, run.weights, "here:train")
+    store.put(record.key, files_of(record, run.predictions, run.weights, "here:train"))
     return load_file(store.model_path("k")), store.read("k").outcome["weights"]
 
 

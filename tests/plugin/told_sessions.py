@@ -10,6 +10,7 @@ from pytest_ablation import Run, Study, Variant
 from pytest_ablation.configuration import plain_values
 from pytest_ablation.mode import Mode
 from pytest_ablation.planning import Planner
+from pytest_ablation.record_files import files_of
 from pytest_ablation.reference import (
     reference_of,
 )
@@ -68,7 +69,7 @@ def session(study, folder, *, rows=None, skip=(), mode="quick", seeds=None, sess
         metrics = spec.train(spec.config, run)
         config = plain_values(spec.config)
         record = run.finish(metrics, key=key, mode_name=mode, config=config)
-        store.write(record, run.predictions)
+        store.put(record.key, files_of(record, run.predictions))
         records[key] = store.read(key)
     return study_result(only_study(plan), records, {}), store
 
