@@ -20,6 +20,7 @@ from pathlib import Path
 from waiting import wait_until
 
 _OBJECT_STORE_BYTES = 100_000_000
+_NOTICED_SECONDS = 120  # Ray takes a node for lost after some missed health checks
 
 
 class RayNodes:
@@ -34,6 +35,7 @@ class RayNodes:
         self._order("lose")
 
     def add_a_node(self) -> None:
+        """Start one more; come back when Ray counts those that are there, and no lost one."""
         self._order("add")
 
     def _order(self, word: str) -> None:
@@ -94,6 +96,7 @@ def _serve(folder: str, *cpus: int) -> None:
             cluster.remove_node(nodes.pop(), allow_graceful=False)
         else:
             nodes.append(cluster.add_node(num_cpus=cpus[-1], **own))
+            cluster.wait_for_nodes(timeout=_NOTICED_SECONDS)
         print("done", flush=True)
     cluster.shutdown()
 
