@@ -115,6 +115,12 @@ class CheckpointFolder:
         origin = self._glance().get("origin")
         return origin if isinstance(origin, dict) else {}
 
+    @property
+    def session(self) -> str:
+        """The session that kept it, as far as a glance tells; "" for none."""
+        session = self._glance().get("session")
+        return session if isinstance(session, str) else ""
+
     def _glance(self) -> dict[str, Any]:
         """What is kept beside the arrays, unchecked: the run itself warns of what is damaged."""
         try:

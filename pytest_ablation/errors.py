@@ -20,10 +20,15 @@ class Diverged(AblationError):
 
 
 class UnknownName(AblationError, KeyError):
-    """A metric, field or variant of that name does not exist."""
+    """A metric or a verdict of that name does not exist."""
 
     def __str__(self):  # KeyError would print the repr of the message
         return str(self.args[0]) if self.args else ""
+
+
+def described(error: BaseException) -> str:
+    """What an exception is, and what it says: ``ValueError: no such file``, or ``MemoryError``."""
+    return ": ".join(filter(None, [type(error).__name__, str(error)]))
 
 
 class RecordWarning(UserWarning):

@@ -14,10 +14,10 @@ import pickle
 import signal
 import threading
 import time
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, TimeoutError
 from dataclasses import replace
+from multiprocessing import resource_tracker
 from typing import Any, Protocol
 
 from pytest_ablation.journal import Journal
@@ -38,6 +38,7 @@ from pytest_ablation.training import (
 Outcome = Record | Failure
 _POLL_SECONDS = 0.2
 _GRACE_SECONDS = 5.0
+_HAS_MASKS = hasattr(signal, "pthread_sigmask")  # Windows has none
 
 
 class Executor(Protocol):
@@ -211,7 +212,7 @@ class PoolExecutor:
             try:
                 outcome = self._train_in_child(index, spec)
             except Exception as error:  # whatever it is, somebody waits for this run
-                outcome = Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
+                outcome = Failure.of(error)
             if outcome is None:  # another session is training it
                 time.sleep(_POLL_SECONDS)
                 with self._wake:
@@ -255,7 +256,8 @@ class _Child:
         context = multiprocessing.get_context("spawn")
         self._connection, far_end = context.Pipe()
         self._process = context.Process(target=_child_main, args=(far_end, place, gpu))
-        self._process.start()
+        with _ctrl_c_held():
+            self._process.start()
         far_end.close()
         self.alive = True
 
@@ -272,7 +274,7 @@ class _Child:
             self.alive = False
             how = how_it_died(self._process.exitcode or 0)
             helps = ": train fewer runs at once, --ablation-jobs=1" * ("out of memory" in how)
-            return Failure(f"the process that trained it died ({how}){helps}")
+            return Failure(f"the training process died ({how}){helps}")
 
     def stop(self) -> None:
         self._process.terminate()
@@ -287,11 +289,31 @@ class _Child:
         return -(self._process.exitcode or 0) in [getattr(signal, name, None) for name in names]
 
 
+@contextlib.contextmanager
+def _ctrl_c_held() -> Iterator[None]:
+    """A process that is started here does not see Ctrl-C before it can ignore it.
+
+    It has what this thread holds back. In its first second, while it imports, Ctrl-C would end it
+    with a traceback on the screen.
+    """
+    if not _HAS_MASKS:
+        yield
+        return
+    resource_tracker.ensure_running()  # the first start would do so, and let the signal go again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _child_main(connection: Any, place: Workplace, gpu: GpuShare | None) -> None:
     """Train what comes until the other end closes."""
     if gpu is not None:  # before any training code is imported
         gpu.take()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the group; pytest decides
+    if _HAS_MASKS:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     threading.Thread(target=_end_with_parent, daemon=True).start()
     limit_threads(place.threads)
     while True:
@@ -307,7 +329,7 @@ def _child_main(connection: Any, place: Workplace, gpu: GpuShare | None) -> None
         try:
             outcome = obtain(spec, place)
         except BaseException as error:  # pytest.skip() in a training function, say
-            outcome = Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
+            outcome = Failure.of(error)
             tell_failure(place, spec.key, outcome)
         connection.send(outcome)
 

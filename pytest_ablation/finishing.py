@@ -6,6 +6,7 @@ out. Works in the process that users see, whoever trained; never trains itself.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -39,6 +40,7 @@ class Finished:
     errors : why the session fails, beyond what failing tests and gates say
     trained, reused : how many runs
     standing : how far the session came; None where it had nothing planned
+    warnings : what runs met that pytest's own summary of warnings has not
     """
 
     results: list[StudyResult] = field(default_factory=list)
@@ -49,6 +51,7 @@ class Finished:
     trained: int = 0
     reused: int = 0
     standing: Standing | None = None
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def is_failed(self) -> bool:
@@ -88,10 +91,12 @@ class Finishing:
             return standing(results, ending or Ending(), **keys)
 
         finished.results = [study_result(s, *known, self._gating.predictions) for s in plan.studies]
-        used = [record for key, record in records.items() if key in _keys_of(finished.results)]
+        keys = _keys_of(finished.results)
+        used = [record for key, record in records.items() if key in keys]
         finished.trained = sum(record.session == self._session for record in used)
         finished.reused = len(used) - finished.trained
         finished.errors = _unasked(plan, finished.results, outcomes)
+        finished.warnings = self._warnings_of_runs()
         self._gating.read_if_unread({study.mode for study in plan.studies})
         finished.standing = so_far(finished.results)
         gates = self._gating.results(finished.results, records)
@@ -121,7 +126,7 @@ class Finishing:
             finished.files.append(folder)
         except OSError as error:
             finished.errors.append(
-                f"the reports could not be written: {error}; the runs are kept in "
+                f"the reports in {folder} could not be written: {error}; the runs are kept in "
                 f"{self._store.root}: run again with --ablation-report=DIR"
             )
         if self._options.save_reference is None or reference is None:
@@ -146,10 +151,21 @@ class Finishing:
         damaged = self._journal.all_events("damaged")  # told by every process that met the record
         return tuple(dict.fromkeys(event["message"] for event in damaged))
 
+    def _warnings_of_runs(self) -> list[str]:
+        """Those about checkpoints, told where they were met: in a process of the pool, say."""
+        told = [e["message"] for e in self._journal.all_events("damaged") if e.get("by_run")]
+        return [*dict.fromkeys(told)]
+
     def _kept_epochs(self, keys: Iterable[str]) -> dict[str, int]:
-        """The last epoch in the checkpoint of each run that has one."""
+        """The last epoch in the checkpoint of each run that would go on from one."""
         found = {key: CheckpointFolder(self._store.checkpoints / key).epoch for key in keys}
-        return {key: epoch for key, epoch in found.items() if epoch is not None}
+        return {k: epoch for k, epoch in found.items() if epoch is not None and not self._is_old(k)}
+
+    def _is_old(self, key: str) -> bool:
+        """Whether a run was only trained again, for the wish of it (--ablation-fresh)."""
+        with contextlib.suppress(DamagedRecord):
+            return self._options.fresh and self._store.read(key) is not None
+        return False
 
     def _read_back(self, plan: Plan) -> tuple[dict[str, Record], dict[str, str], dict[str, str]]:
         """Records by key from the store; why others failed; of which began and never ended what is
@@ -177,7 +193,7 @@ class Finishing:
         for event in self._journal.all_events("started"):
             if event["key"] not in ended:
                 how = deaths.get(event.get("pid"))
-                told = f"its training began and never ended: its process died ({how})"
+                told = f"training began and never ended: the process died ({how})"
                 lost[event["key"]] = told if how else lost.get(event["key"], LOST)
         return lost
 

@@ -6,6 +6,7 @@ runs take seconds; removes nothing, and follows no link.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -17,8 +18,14 @@ from filelock import Timeout
 
 from pytest_ablation.digests import DIGEST_CHARS
 from pytest_ablation.record import SCHEMA_VERSION, Record
-from pytest_ablation.record_files import RECORD_FILE, DamagedRecord, read_content
-from pytest_ablation.store import Store
+from pytest_ablation.record_files import (
+    RECORD_FILE,
+    DamagedRecord,
+    check_key,
+    read_content,
+    unless_damaged,
+)
+from pytest_ablation.store import OLD, Store, key_beside
 
 _KEY = re.compile(rf"[0-9a-f]{{{DIGEST_CHARS}}}")
 
@@ -86,7 +93,8 @@ def inventory(store: Store) -> Inventory:
         There is no store.
     """
     names = sorted(os.listdir(store.runs))
-    keys = [name for name in names if is_key(name)]
+    replaced = {key_beside(name) for name in names if name.startswith(OLD)}
+    keys = [name for name in sorted({*names, *replaced}) if is_key(name)]
     runs = [found for key in keys if (found := _look_at(store, key)) is not None]
     rooms = {"checkpoints": store.checkpoints, "damaged": store.damaged, "cache": store.cache}
     hidden = [name for name in names if name.startswith(".")]
@@ -121,34 +129,36 @@ def _is_training(store: Store, key: str) -> bool:
 
 def is_in_use(store: Store, name: str) -> bool:
     """Whether a folder of this name is a run's that is being trained, or is beside such a run's."""
-    key = name if is_key(name) else name[1:].partition("-")[2].rpartition("-")[0]
+    key = name if is_key(name) else key_beside(name)
     return is_key(key) and _is_training(store, key)
 
 
 def _look_at(store: Store, key: str) -> KeptRun | None:
     """A run's facts, None where it was removed just now."""
-    folder = store.runs / key
-    content: dict[str, Any] = {}
-    record, problem = None, ""
     try:
-        trained = (folder / RECORD_FILE).lstat().st_mtime
-    except OSError:
-        if not os.path.lexists(folder):
-            return None
-        trained = folder.lstat().st_mtime
-    try:
-        if folder.is_symlink():
-            raise DamagedRecord(f"{folder} is a link: expected a folder")
+        return store.as_one(key, lambda folder: _kept_run(folder, key))
+    except DamagedRecord as problem:
+        folder = store.runs / key
+        with contextlib.suppress(OSError):
+            return KeptRun(key, size_of(folder), _last_change(folder), problem=str(problem))
+    return None
+
+
+def _kept_run(folder: Path, key: str) -> KeptRun | None:
+    def read() -> KeptRun:
         content = read_content(folder)
         record = Record.from_json(content["record"], (), content["schema"])
-        if record.key != key:
-            record, problem = None, f"{folder} holds the record of {record.key!r:.60}"
-    except FileNotFoundError:
-        problem = f"{folder} has no {RECORD_FILE}"
-    except (DamagedRecord, OSError, ValueError, KeyError) as error:
-        problem = str(error)
-    schema = content.get("schema", SCHEMA_VERSION)
-    return KeptRun(key, size_of(folder), trained, record, problem, schema)
+        check_key(folder, key, record.key)
+        return KeptRun(key, size_of(folder), _last_change(folder), record, schema=content["schema"])
+
+    return unless_damaged(folder, read)
+
+
+def _last_change(folder: Path) -> float:
+    """When a run's record was written; of what has none, the folder."""
+    with contextlib.suppress(OSError):
+        return (folder / RECORD_FILE).lstat().st_mtime
+    return folder.lstat().st_mtime
 
 
 def _order(run: KeptRun) -> tuple[str, str, int, str]:

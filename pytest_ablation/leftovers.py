@@ -14,8 +14,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pytest_ablation.record_files import RECORD_FILE
-from pytest_ablation.store import OLD, Store, remove_tree
+from pytest_ablation.checkpoints import CheckpointFolder
+from pytest_ablation.record_files import RECORD_FILE, DamagedRecord
+from pytest_ablation.store import OLD, Store, key_beside, remove_tree
 
 _LEFTOVER_SECONDS = 24 * 3600
 _ALIVE = "alive-*.lock"
@@ -67,11 +68,10 @@ def is_alive(folder: Path) -> bool:
 
 def _settle(store: Store, path: Path, now: float) -> None:
     """Remove what a killed process left of a run, unless another one has the run's lock."""
-    prefix, _, rest = path.name[1:].partition("-")
-    key = rest.rpartition("-")[0]
+    key = key_beside(path.name)
     lock = store.lock(key) if key else contextlib.nullcontext()
     with contextlib.suppress(Timeout, OSError), lock:
-        if f".{prefix}-" != OLD or not key:
+        if not path.name.startswith(OLD) or not key:
             _remove_if_old(path, now)
         elif os.path.lexists(path.parent / key):
             remove_tree(path)
@@ -80,14 +80,27 @@ def _settle(store: Store, path: Path, now: float) -> None:
 
 
 def _remove_if_finished(store: Store, path: Path) -> None:
-    """Remove the checkpoint of a run that has its record: its process died between the two.
-
-    One that is younger than the record is of a training that came later, to keep the model too.
-    """
+    """Remove the checkpoint of a run that has its record, unless a session would go on from it."""
     with contextlib.suppress(Timeout, OSError), store.lock(path.name):
         finished = (store.runs / path.name / RECORD_FILE).lstat().st_mtime
-        if _last_change(path) <= finished:
+        if _last_change(path) <= finished or not _is_of_use(store, path):
             remove_tree(path)
+
+
+def _is_of_use(store: Store, path: Path) -> bool:
+    """Whether a session would go on from a checkpoint that is younger than its run's record.
+
+    One that wants the model too, where the record has none. With ``--ablation-fresh`` a session
+    goes on from its own checkpoints alone; when it is over, the others use the older record.
+    """
+    session = CheckpointFolder(path).session
+    if session.isalnum() and is_alive(store.sessions / session):
+        return True
+    try:
+        record = store.read(path.name)
+    except DamagedRecord:
+        return True
+    return record is None or store.lacks_model(record)
 
 
 def _remove_if_old(path: Path, now: float) -> None:

@@ -7,6 +7,7 @@ an executor train what is not there; it knows no pytest, no case and no verdict.
 from __future__ import annotations
 
 import contextlib
+import functools
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from pytest_ablation.record import LOST, Record
 from pytest_ablation.run_order import Expected, agreed, longest_first
 from pytest_ablation.share import Worker, gpu_of, jobs_of, threads_of
 from pytest_ablation.store import DamagedRecord, Store
-from pytest_ablation.training import Failure, Workplace, usable_record
+from pytest_ablation.training import Failure, Workplace, set_damaged_aside, usable_record
 
 if TYPE_CHECKING:
     from pytest_ablation.executors import Executor
@@ -149,17 +150,15 @@ class Obtaining:
     def _kept(self, key: str) -> Record | None:
         """The usable record of a run; a damaged one is set aside, with a warning."""
         try:
-            return usable_record(key, self._workplace())
+            return usable_record(key, self._workplace)
         except DamagedRecord as problem:
-            text = f"{problem}; the run is trained again, the damaged record is set aside"
-            self._journal.tell("damaged", key=key, message=text)
-            self._store.set_aside(key)
+            text = set_damaged_aside(self._store, self._journal, key, problem)
             warnings.warn(text, RecordWarning, stacklevel=2)
             return None
 
     def _the_executor(self) -> Executor:
         if self._executor is None:
-            self._executor = self._new_executor(self._workplace())
+            self._executor = self._new_executor(self._workplace)
         return self._executor
 
     def _new_executor(self, place: Workplace) -> Executor:
@@ -201,13 +200,14 @@ class Obtaining:
 
     def _untrained(self, keys: Iterable[str]) -> list[RunSpec]:
         """Without those of a damaged record: their own case sets it aside and warns of it."""
-        needed, place = [], self._workplace()
+        needed, place = [], self._workplace
         for key in keys:
             with contextlib.suppress(DamagedRecord):
                 if usable_record(key, place) is None:
                     needed.append(self._specs[key])
         return needed
 
+    @functools.cached_property
     def _workplace(self) -> Workplace:
         return Workplace(
             store=self._store.root,

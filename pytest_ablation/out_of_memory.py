@@ -13,6 +13,8 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pytest_ablation.errors import described
+
 _GPU_CLASSES = ("OutOfMemoryError",)  # of torch and torch.cuda; both names are one class
 _GPU_WORDS = (
     "CUDA out of memory",
@@ -50,7 +52,7 @@ class OutOfMemory:
     def advice(self) -> str:
         """The error and what helps, where trying again did not."""
         helps = _GPU_ADVICE if self.where == "gpu" else _CPU_ADVICE
-        return f"{self.message.rstrip('.')}. It was tried twice, with memory freed between: {helps}"
+        return f"{self.message.rstrip('.')}. Tried twice, with memory freed between: {helps}"
 
 
 def out_of_memory(error: BaseException) -> OutOfMemory | None:
@@ -63,7 +65,7 @@ def out_of_memory(error: BaseException) -> OutOfMemory | None:
     if not places:
         return None
     details = "".join(traceback.format_exception(error))
-    found = OutOfMemory(places[0], f"{type(error).__name__}: {error}", details)
+    found = OutOfMemory(places[0], described(error), details)
     for link in list(_chain(error)):
         traceback.clear_frames(link.__traceback__)
         link.__traceback__ = link.__cause__ = link.__context__ = None

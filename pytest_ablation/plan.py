@@ -198,7 +198,8 @@ class RunSpec:
     """All that a process needs to train one run. ``label`` is "study row" for progress lines.
 
     ``code`` and ``data`` are the digests of what it depends on, "" where that is not known, and
-    ``libraries`` the versions; the key is made of them too.
+    ``libraries`` the versions; the key is made of them too. ``keep_model``: also where the session
+    keeps none.
     """
 
     key: str
@@ -211,6 +212,7 @@ class RunSpec:
     code: str = ""
     data: str = ""
     libraries: Mapping[str, str] = field(default_factory=dict)
+    keep_model: bool = False
 
 
 def _study_from_json(content: dict[str, Any]) -> StudyPlan:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _VARIABLE = "_ABLATION_PLANNED_RUNS"
 _SHOWN_LINES = 3
+_OPEN_WORDS = "its rows are known when its grid is trained"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,20 @@ class PlannedRun:
 
 
 @dataclass(frozen=True)
+class OpenStudy:
+    """A study whose runs are not all known, and why."""
+
+    name: str
+    mode: str
+    train: str
+    code: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.mode}): {self.why}"
+
+
+@dataclass(frozen=True)
 class Planned:
     """All that the selected cases need.
 
@@ -46,13 +61,13 @@ class Planned:
     ----------
     runs : by key
     leading : the metric that leads, by study
-    problems : studies whose runs are not known, and why
+    open : studies that may need more runs than these
     python : its version, such as "3.11"
     """
 
     runs: dict[str, PlannedRun]
     leading: dict[str, str]
-    problems: tuple[str, ...]
+    open: tuple[OpenStudy, ...]
     python: str
 
 
@@ -92,7 +107,8 @@ def _read(content: Any) -> Planned:
     if "error" in content:
         raise AblationError(content["error"])
     runs = {key: PlannedRun(**run) for key, run in content.pop("runs").items()}
-    return Planned(runs=runs, problems=tuple(content.pop("problems")), **content)
+    studies = tuple(OpenStudy(**study) for study in content.pop("open"))
+    return Planned(runs=runs, open=studies, **content)
 
 
 # --- in the pytest that collects ------------------------------------------------------------------
@@ -115,7 +131,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 def _content(config: pytest.Config, cases: list[tuple[str, CaseSpec]]) -> dict[str, Any]:
     from pytest_ablation.kept_grids import plan_with_kept_grids
     from pytest_ablation.options import checked_options
-    from pytest_ablation.planning import Planner
+    from pytest_ablation.planning import Planner, code_of
     from pytest_ablation.store import Store
     from pytest_ablation.training import name_of
 
@@ -137,12 +153,21 @@ def _content(config: pytest.Config, cases: list[tuple[str, CaseSpec]]) -> dict[s
         key: PlannedRun(name_of(spec.train), spec.code, spec.data, dict(spec.libraries))
         for key, spec in specs.items()
     }
-    open_words = "its rows are known when its grid is trained"
-    problems = [f"{s.name} ({s.mode}): {s.error or open_words}"
-                for s in plan.studies if s.error or s.is_open]  # fmt: skip
+    studies = {case.study.name: case.study for _, case in cases}
+    not_all = [
+        OpenStudy(
+            of.name,
+            of.mode,
+            name_of(studies[of.name].train),
+            code_of(studies[of.name]).digest,
+            of.error or _OPEN_WORDS,
+        )
+        for of in plan.studies
+        if of.error or of.is_open
+    ]
     return {
         "runs": {key: dataclasses.asdict(run) for key, run in runs.items()},
         "leading": {study.name: study.leading for study in plan.studies},
-        "problems": problems,
+        "open": [dataclasses.asdict(study) for study in not_all],
         "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
     }

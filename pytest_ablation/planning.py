@@ -14,7 +14,7 @@ from typing import Any
 
 from pytest_ablation.configuration import did_you_mean, plain_budget, plain_values
 from pytest_ablation.digests import digest
-from pytest_ablation.errors import StudyError
+from pytest_ablation.errors import StudyError, described
 from pytest_ablation.grid_results import grid_result
 from pytest_ablation.grids import choose
 from pytest_ablation.keys import run_key
@@ -144,7 +144,7 @@ class Planner:
     def _context(self, study: Study, mode_name: str, cell: str | None) -> _Context:
         mode = study.modes[mode_name]
         mode = mode if self.seeds is None else mode.with_seed_count(self.seeds)
-        code = training_code(study.train, *_config_classes(study))
+        code = code_of(study)
         rows = study.resolved(mode_name, cell)
         return _Context(study, mode_name, mode.budget_alone, rows, code)
 
@@ -216,7 +216,7 @@ class Planner:
                 if context.mode_name == "full":
                     probes = self._probe_keys(context, name)
             except Exception as problem:  # the user's data function: its errors are the study's
-                error = f"{type(problem).__name__}: {problem}"
+                error = described(problem)
             _add_specs(specs, context, name, keys | reserve, probes, told)
             row = _plan_row(context, name, keys, probes, selected)
             rows.append(dataclasses.replace(row, reserve=reserve, data=told))
@@ -311,6 +311,11 @@ def _add_specs(
         text = f"{row} {study.sensitivity} {label.replace(TIMES, 'x')}"
         probe = spec(key, mode.seeds[0], context.rows.probes[row][label], text)
         specs.of_probes.setdefault(key, probe)
+
+
+def code_of(study: Study) -> TrainingCode:
+    """What the runs of a study hang on besides their configuration."""
+    return training_code(study.train, *_config_classes(study))
 
 
 def _config_classes(study: Study) -> list[type]:

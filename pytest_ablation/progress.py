@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pytest_ablation.journal import Journal
+from pytest_ablation.screen import short_label
 
 _BAR_WIDTH = 10
 _REDRAW_SECONDS = 0.2
@@ -39,11 +40,7 @@ class _Running:
 
     def within(self, room: int) -> str:
         """The same in *room* characters: the study's name gives way first, then the loss."""
-        text = str(self)
-        study, _, rest = text.partition(" ")
-        left = room - len(rest) - 1
-        if len(text) > room:
-            text = f"{study[: left - 2]}.. {rest}" if left > 4 else rest
+        text = short_label(str(self), room)
         if len(text) > room:
             text = text.partition(" loss ")[0]
         return text[: max(room, 0)]
@@ -240,8 +237,10 @@ class ProgressThread:
         self._thread.start()
 
     def _loop(self) -> None:
-        while not self._stop.wait(_REDRAW_SECONDS):
-            self._progress.tick(self._total())
+        with contextlib.suppress(OSError):  # nobody reads: pytest finds out when it writes next
+            while not self._stop.wait(_REDRAW_SECONDS):
+                self._progress.tick(self._total())
+            self._progress.tick(self._total())  # the last runs' lines
 
     def stop(self) -> None:
         self._stop.set()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 from pytest_ablation.heat_maps import HeatMapTexts, checked_name
@@ -21,7 +21,7 @@ READABLE_SCHEMAS = (1, 2, 3)
 STATUSES = ("ok", "diverged")
 
 #: Why a run has no record whose process told nothing more.
-LOST = "its training began and never ended (interrupted, or the process died)"
+LOST = "training began and never ended (interrupted, or the process died)"
 
 #: What the metadata of a kept model say in every case; a run may add its own beside them.
 MODEL_METADATA = ("config", "seed", "key", "train")
@@ -220,9 +220,9 @@ class Record:
             raise ValueError("record.history is not known here: it has a file of its own")
         if schema == 1:
             values["cost"] = _first_cost(values)
-        record = as_type(cls, values | {"history": []}, "record")
+        record = as_type(cls, values | {"history": history}, "record")
         _check(record)
-        return replace(record, history=history)
+        return record
 
 
 _TOLD = ("gradients", "loss_spikes", "early_stop")
@@ -277,6 +277,7 @@ def _numbers_of(record: Record) -> Iterator[tuple[str, Mapping[str, float | None
     yield "metrics", record.metrics
     for name, figures in record.references.items():
         yield f"references.{name:.60}", figures
-    for name, value in vars(record.cost).items():
-        listed = value if isinstance(value, tuple) else (value,)
-        yield f"cost.{name}", {str(index): number for index, number in enumerate(listed)}
+    cost = vars(record.cost)
+    yield "cost", {name: value for name, value in cost.items() if not isinstance(value, tuple)}
+    for name in ("epoch_seconds", "resumed"):
+        yield f"cost.{name}", {str(i): number for i, number in enumerate(cost[name])}

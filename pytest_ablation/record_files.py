@@ -1,8 +1,8 @@
 """A finished run as files, and back: what a record, its history and its arrays are as bytes.
 
 Records and arrays go in, named bytes come out; a folder goes in, a record comes out, or the reason
-why it cannot be trusted. Knows no store and no lock. Nothing is unpickled; nothing is followed out
-of the folder, waited for or read without a limit.
+why it cannot be trusted (its arrays: ``record_arrays.py``). Knows no store and no lock. Nothing is
+unpickled; nothing is followed out of the folder, waited for or read without a limit.
 """
 
 from __future__ import annotations
@@ -15,11 +15,9 @@ import os
 import re
 import stat
 import sys
-import zipfile
-import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from pytest_ablation.errors import AblationError
 from pytest_ablation.heat_maps import HeatMaps
@@ -31,9 +29,6 @@ from pytest_ablation.record import (
     Record,
 )
 from pytest_ablation.strict_json import parse
-
-if TYPE_CHECKING:
-    import numpy as np
 
 RECORD_FILE = "record.json"
 HISTORY_FILE = "history.csv"
@@ -51,11 +46,10 @@ _BLOCK = 1 << 20
 _MIB = 1 << 20
 #: Far more than any run has; a file that claims more is not read into memory.
 _MOST_BYTES = {RECORD_FILE: 64 * _MIB, HISTORY_FILE: 256 * _MIB}
-_MOST_UNPACKED = 4096 * _MIB
 _LARGEST_EPOCH = 2**63 - 1
-#: What reading an archive of arrays raises where it is none, or promises more than it has.
-_NO_ARRAYS = (OSError, KeyError, ValueError, TypeError, EOFError, SyntaxError, zipfile.BadZipFile,
-              zlib.error, MemoryError, NotImplementedError, RuntimeError)  # fmt: skip
+_NO_LINK, _NO_WAIT = getattr(os, "O_NOFOLLOW", 0), getattr(os, "O_NONBLOCK", 0)
+_BINARY = getattr(os, "O_BINARY", 0)  # on Windows
+_Read = TypeVar("_Read")
 
 
 class DamagedRecord(AblationError):
@@ -94,7 +88,7 @@ def files_of(
     if weights is not None:
         files[MODEL_FILE] = _safetensors(weights, record, train, about or {})
     if heat_maps:
-        files[HEAT_MAPS_FILE] = _npz({_in_npz(n): maps.values for n, maps in heat_maps.items()})
+        files[HEAT_MAPS_FILE] = _npz({in_npz(n): maps.values for n, maps in heat_maps.items()})
     content = {
         "schema": SCHEMA_VERSION,
         "record": _in_unicode(record.to_json()),
@@ -138,7 +132,8 @@ def _history_csv(record: Record) -> str:
     return out.getvalue()
 
 
-def _in_npz(name: str) -> str:
+def in_npz(name: str) -> str:
+    """What heat maps of this name are called in their archive."""
     return f"maps-{name}"  # "file" alone is a parameter of numpy.savez
 
 
@@ -176,13 +171,29 @@ def read_folder(folder: Path, key: str, unread: frozenset[str]) -> Record | None
     ------
     DamagedRecord
     """
-    if folder.is_symlink():
+
+    def read() -> Record:
+        content = read_content(folder)
+        history = _parse_history(_check_files(folder, content, unread))
+        record = Record.from_json(content["record"], history, content["schema"])
+        check_key(folder, key, record.key)
+        return record
+
+    return unless_damaged(folder, read)
+
+
+def unless_damaged(folder: Path, read: Callable[[], _Read]) -> _Read | None:
+    """What *read* returns; None where there is no folder.
+
+    Raises
+    ------
+    DamagedRecord
+        *read* could not, or met what no run writes.
+    """
+    if os.path.islink(folder):
         raise DamagedRecord(f"{folder} is a link: expected a folder")
     try:
-        content = read_content(folder)
-        _check_files(folder, content, unread)
-        history = _parse_history(_read(folder / HISTORY_FILE))
-        record = Record.from_json(content["record"], history, content["schema"])
+        return read()
     except FileNotFoundError as error:
         if not folder.exists():
             return None
@@ -194,9 +205,12 @@ def read_folder(folder: Path, key: str, unread: frozenset[str]) -> Record | None
         raise DamagedRecord(f"{folder} cannot be read: {error}") from error
     except (ValueError, KeyError, TypeError, csv.Error, RecursionError) as error:
         raise DamagedRecord(f"{folder} is not whole: {error}") from error
-    if record.key != key:
-        raise DamagedRecord(f"{folder} holds the record of {record.key!r:.60}")
-    return record
+
+
+def check_key(folder: Path, key: str, found: Any) -> None:
+    """Raise :class:`DamagedRecord` where a folder holds the record of another key."""
+    if found != key:
+        raise DamagedRecord(f"{folder} holds the record of {found!r:.60}")
 
 
 def read_content(folder: Path) -> dict[str, Any]:
@@ -208,7 +222,8 @@ def read_content(folder: Path) -> dict[str, Any]:
     """
     path = folder / RECORD_FILE
     try:
-        text = _read(path).decode()
+        with open_regular(path) as file:
+            text = file.read(_checked_size(file, RECORD_FILE)).decode()
         content = parse(text, not_finite=True).content
         schema = content["schema"]
         if _HALF_A_PAIR.search(text):  # of surrogates: no report could be written with it
@@ -237,8 +252,24 @@ def _check_schema(path: Path, schema: Any) -> None:
     raise DamagedRecord(found)
 
 
-def _check_files(folder: Path, content: Mapping[str, Any], unread: frozenset[str]) -> None:
-    """Compare the files with what the record says of them."""
+def _check_files(folder: Path, content: Mapping[str, Any], unread: frozenset[str]) -> bytes:
+    """Compare the files with what the record says of them; returns those bytes of the history."""
+    files, sizes = listed_files(content)
+    for name in files:
+        if name == HISTORY_FILE or (name == MODEL_FILE and not os.path.lexists(folder / name)):
+            continue  # who needed the room may have removed the model
+        open_checked(folder, name, files, sizes, is_read=name not in unread).close()
+    with open_checked(folder, HISTORY_FILE, files, sizes) as file:
+        return file.read()
+
+
+def listed_files(content: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The checksums and sizes of a run's files, as its record has them, by name.
+
+    Raises
+    ------
+    ValueError
+    """
     files, sizes = content["files"], content.get("sizes", {})  # schema 1 has no sizes
     if not isinstance(files, dict) or not isinstance(sizes, dict):
         raise ValueError("its list of files is none")
@@ -248,17 +279,30 @@ def _check_files(folder: Path, content: Mapping[str, Any], unread: frozenset[str
         raise ValueError(f"it does not name {missing[0]}")
     if content["schema"] > 1 and (missing := sorted(files.keys() - sizes.keys())):
         raise ValueError(f"it does not say how large {missing[0]} is")
-    for name, checksum in files.items():
-        path = folder / name
-        if name == MODEL_FILE and not os.path.lexists(path):
-            continue  # who needed the room may have removed it
-        with open_regular(path) as file:
-            _check_size(file, name)
-            same = name not in sizes or os.fstat(file.fileno()).st_size == sizes[name]
-            if same and (name not in unread or name not in sizes):
-                same = _checksum_of(file) == checksum
+    return files, sizes
+
+
+def open_checked(
+    folder: Path, name: str, files: dict[str, Any], sizes: dict[str, Any], *, is_read: bool = True
+) -> BinaryIO:
+    """A file of a run, opened, where it is what the record says; unless *is_read*, of that size.
+
+    Raises
+    ------
+    DamagedRecord, ValueError, OSError
+    """
+    file = open_regular(folder / name)
+    try:
+        size = _checked_size(file, name)
+        same = sizes.get(name, size) == size
+        if same and (is_read or name not in sizes):
+            same = _checksum_of(file, size) == files[name]
         if not same:
-            raise DamagedRecord(f"{path} was changed after it was written")
+            raise DamagedRecord(f"{folder / name} was changed after it was written")
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -268,33 +312,34 @@ def open_regular(path: Path) -> BinaryIO:
     ------
     OSError, ValueError
     """
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    if path.is_symlink():
-        raise ValueError(f"{path.name} is a link: expected a file")
-    descriptor = os.open(path, flags | getattr(os, "O_BINARY", 0))
+    try:
+        if not _NO_LINK and path.is_symlink():
+            raise OSError
+        descriptor = os.open(path, os.O_RDONLY | _NO_LINK | _NO_WAIT | _BINARY)
+    except OSError:
+        if path.is_symlink():
+            raise ValueError(f"{path.name} is a link: expected a file") from None
+        raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise ValueError(f"{path.name} is a folder, a pipe or a device: expected a file")
     return open(descriptor, "rb")
 
 
-def _read(path: Path) -> bytes:
+def _checked_size(file: BinaryIO, name: str) -> int:
     """The bytes of a file, unless it has more than any run's has."""
-    with open_regular(path) as file:
-        _check_size(file, path.name)
-        return file.read(_MOST_BYTES[path.name])
-
-
-def _check_size(file: BinaryIO, name: str) -> None:
     size, most = os.fstat(file.fileno()).st_size, _MOST_BYTES.get(name, sys.maxsize)
     if size > most:
         raise ValueError(f"{name} has {size // _MIB} MiB: expected at most {most // _MIB} MiB")
+    return size
 
 
-def _checksum_of(file: BinaryIO) -> str:
+def _checksum_of(file: BinaryIO, size: int) -> str:
+    """The digest of a file's bytes; it is at its beginning again then."""
     hasher = hashlib.sha256()
-    while block := file.read(_BLOCK):
+    while block := file.read(min(size + 1, _BLOCK)):
         hasher.update(block)
+    file.seek(0)
     return hasher.hexdigest()
 
 
@@ -310,57 +355,3 @@ def _parse_history(data: bytes) -> tuple[HistoryRow, ...]:
     if any(abs(row.epoch) > _LARGEST_EPOCH for row in history):
         raise ValueError(f"{HISTORY_FILE} has an epoch that is too large")
     return history
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of numbers in an archive, by name.
-
-    Raises
-    ------
-    DamagedRecord
-        It holds something else, such as Python objects, which are never unpickled.
-    """
-    import numpy as np
-
-    try:
-        with open_regular(path) as file:
-            with zipfile.ZipFile(file) as archive:
-                unpacked = sum(member.file_size for member in archive.infolist())
-            if unpacked > _MOST_UNPACKED:
-                raise ValueError(f"unpacked it would have {unpacked // _MIB} MiB")
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as kept:
-                arrays = {name: kept[name] for name in kept.files}
-    except _NO_ARRAYS as error:
-        raise DamagedRecord(f"{path} holds no arrays of numbers: {error}") from error
-    if others := [n for n, a in arrays.items() if not isinstance(a, np.ndarray)]:
-        raise DamagedRecord(f"{path} holds no arrays of numbers: {others[0]!r:.60} is none")
-    return arrays
-
-
-def read_heat_maps(path: Path, record: Record) -> dict[str, HeatMaps]:
-    """The heat maps whose words *record* has, by name, with the numbers in *path*.
-
-    Raises
-    ------
-    DamagedRecord
-    """
-    kept = read_arrays(path)
-    try:
-        told = record.heat_maps.items()
-        return {name: HeatMaps.of(texts, kept[_in_npz(name)]) for name, texts in told}
-    except (KeyError, ValueError, TypeError) as error:
-        raise DamagedRecord(f"{path} is not what its record says: {error}") from error
-
-
-def check_model(path: Path) -> None:
-    """Raise :class:`DamagedRecord` unless *path* is a file of safetensors; reads its header."""
-    try:
-        from safetensors import SafetensorError, safe_open
-    except ImportError:  # who has not installed it cannot use the model either
-        return
-    try:
-        with safe_open(path, framework="numpy") as kept:
-            kept.metadata()
-    except (OSError, ValueError, SafetensorError) as error:
-        raise DamagedRecord(f"{path} is no file of safetensors: {error}") from error

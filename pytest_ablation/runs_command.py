@@ -26,7 +26,7 @@ from pytest_ablation.inventory import (
 )
 from pytest_ablation.planned_runs import Planned, planned_runs
 from pytest_ablation.run_text import age, run_lines, size
-from pytest_ablation.screen import say, short
+from pytest_ablation.screen import say, short, short_label
 from pytest_ablation.staleness import DAMAGED, STALE, State, state_of, state_of_origin
 from pytest_ablation.store import DamagedRecord, Store, UnwritableStore, remove_tree, shown
 
@@ -142,6 +142,8 @@ def remove(
         return 0
     if not _may_go_on(f"{_parts(len(runs), folders)}: frees {size(freed)}", yes):
         return 1
+    if "all" not in wanted:  # meanwhile a session may have trained a damaged one again
+        runs = {key: run for key, run in runs.items() if not run.problem or _problem_of(store, key)}
     return _remove(store, runs, folders)
 
 
@@ -178,8 +180,8 @@ def _planned(store: Store, arguments: Sequence[str]) -> Planned | None:
     except AblationError as error:
         say(f"states are unknown: {error}", file=sys.stderr)
         return None
-    for problem in planned.problems:
-        say(f"not all runs are known of {problem}", file=sys.stderr)
+    for study in planned.open:
+        say(f"not all runs are known of {study}", file=sys.stderr)
     return planned
 
 
@@ -261,7 +263,8 @@ def _line(run: KeptRun, state: str, leading: dict[str, str], room: int) -> str:
     """Key, label, seed, mode, result, size, age and state in columns."""
     record = run.record
     seed, mode = (str(record.seed), record.mode) if record is not None else ("", "")
-    label = short(run.label or ("" if record is None else "(older record)"), room)
+    label = run.label or ("" if record is None else "(older record)")
+    label = short(short_label(label, room), room)
     cells = f"{label:<{room}} {short(seed, 6):>4} {short(mode, 5):<5} {_result(run, leading):<13}"
     line = f"{run.key[:_KEY_SHOWN]} {cells} {size(run.bytes):>4} {age(run.trained):>3} {state}"
     return line.rstrip()

@@ -10,7 +10,6 @@ import os
 import shutil
 import uuid
 import warnings
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,17 @@ from pytest_ablation.errors import AblationError, RecordWarning
 from pytest_ablation.journal import Journal
 from pytest_ablation.keys import run_key
 from pytest_ablation.mode import Mode
-from pytest_ablation.plan import RunSpec
+from pytest_ablation.plan import RunSpec, Train
 from pytest_ablation.record import Record
-from pytest_ablation.store import Store
-from pytest_ablation.training import Failure, Workplace, obtain
+from pytest_ablation.store import DamagedRecord, Store
+from pytest_ablation.training import (
+    Failure,
+    OnLog,
+    Workplace,
+    obtain,
+    set_damaged_aside,
+    usable_record,
+)
 from pytest_ablation.training_code import training_code
 
 
@@ -38,7 +44,7 @@ class SingleRun:
 
 
 def train_single(
-    train: Callable[..., Mapping[str, float]],
+    train: Train,
     config: Any,
     *,
     seed: int,
@@ -50,7 +56,7 @@ def train_single(
     threads: int | None = None,
     fresh: bool = False,
     checkpoint_seconds: float = 120.0,
-    on_log: Callable[[int, str, Mapping[str, float]], None] | None = None,
+    on_log: OnLog | None = None,
 ) -> SingleRun:
     """Train one configuration with one seed, or take the run that is kept already.
 
@@ -73,17 +79,13 @@ def train_single(
     AblationError
         Training failed, or another process is training the same run.
     """
-    code = training_code(train, type(config))
-    key = run_key(
-        config=plain_values(config), seed=seed, mode=mode, data=data, code=code, device=device
-    )
+    spec = _spec_of(train, config, seed, mode, data, device)
     kept = Store(store)
     kept.prepare()
     session = uuid.uuid4().hex
-    journal = kept.sessions / session / "journal"
     place = Workplace(
         store=kept.root,
-        journal=journal,
+        journal=kept.sessions / session / "journal",
         session=session,
         fresh=fresh,
         device=device,
@@ -93,17 +95,46 @@ def train_single(
         save_models=True,
         checkpoint_seconds=checkpoint_seconds,
     )
-    label = f"{train.__name__} {key[:12]}"
-    spec = RunSpec(key, seed, "alone", mode, config, train, label, code.digest,
-                   "" if data is None else digest(data), code.libraries)  # fmt: skip
-    try:
-        outcome = obtain(spec, place, on_log=on_log)
-    finally:
-        for event in Journal(journal).all_events("damaged"):
-            warnings.warn(event["message"], RecordWarning, stacklevel=2)
-        shutil.rmtree(kept.sessions / session, ignore_errors=True)
+    outcome = _obtained(spec, place, on_log)
     if outcome is None:
-        raise AblationError(f"another process is training this run ({key}) just now: wait for it")
+        raise AblationError(
+            f"another process is training this run ({spec.key}) just now: wait for it"
+        )
     if isinstance(outcome, Failure):
         raise AblationError(outcome.message)
-    return SingleRun(outcome, kept.runs / key, outcome.session != session)
+    return SingleRun(outcome, kept.runs / spec.key, outcome.session != session)
+
+
+def _spec_of(train: Train, config: Any, seed: int, mode: Mode, data: Any, device: str) -> RunSpec:
+    """The run as a study that needs the same one plans it, but for its name."""
+    code = training_code(train, type(config))
+    key = run_key(
+        config=plain_values(config), seed=seed, mode=mode, data=data, code=code, device=device
+    )
+    return RunSpec(
+        key=key,
+        seed=seed,
+        mode_name="alone",
+        mode=mode,
+        config=config,
+        train=train,
+        label=f"{train.__name__} {key[:12]}",
+        code=code.digest,
+        data="" if data is None else digest(data),
+        libraries=code.libraries,
+    )
+
+
+def _obtained(spec: RunSpec, place: Workplace, on_log: OnLog | None) -> Record | Failure | None:
+    """What :func:`obtain` returns; what was damaged is warned of, and the journal goes."""
+    journal = Journal(place.journal)
+    try:
+        usable_record(spec.key, place)
+    except DamagedRecord as problem:
+        set_damaged_aside(Store(place.store), journal, spec.key, problem)
+    try:
+        return obtain(spec, place, on_log=on_log)
+    finally:
+        for event in journal.all_events("damaged"):
+            warnings.warn(event["message"], RecordWarning, stacklevel=3)
+        shutil.rmtree(place.journal.parent, ignore_errors=True)

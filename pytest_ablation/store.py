@@ -11,9 +11,9 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -21,16 +21,12 @@ from pytest_ablation.durable import sync_folder, write_durably
 from pytest_ablation.errors import AblationError
 from pytest_ablation.heat_maps import HeatMaps
 from pytest_ablation.record import Record
+from pytest_ablation.record_arrays import check_model, read_heat_maps, read_predictions
 from pytest_ablation.record_files import (
-    HEAT_MAPS_FILE,
     MODEL_FILE,
     ONLY_WHEN_USED,
-    PREDICTIONS_FILE,
     DamagedRecord,
-    check_model,
-    read_arrays,
     read_folder,
-    read_heat_maps,
 )
 
 if TYPE_CHECKING:
@@ -41,7 +37,8 @@ FRESH, OLD, GONE = ".new-", ".old-", ".gone-"
 _PROBE = f"{FRESH}probe-"
 _SMALLEST_PROBE = 1 << 16
 _LARGEST_PROBE = 1 << 26
-_TRIES = 3
+_TRIES = 10
+_Found = TypeVar("_Found")
 
 
 class UnwritableStore(AblationError, OSError):
@@ -130,7 +127,8 @@ class Store:
     def lock(self, key: str) -> FileLock:
         """The lock under which the run *key* is trained; freed by the system if its holder dies.
 
-        Taking it does not wait: ``Timeout`` says that another process has it.
+        Taking it does not wait: ``Timeout`` says that another process has it. Its file stays for
+        ever: who removed it while another process is about to lock it would let two hold it.
         """
         return FileLock(self._locks / f"{key}.lock", timeout=0)
 
@@ -148,18 +146,36 @@ class Store:
         DamagedRecord
             It is there, but truncated, changed by hand, or written by another version.
         """
-        return self._read(key, unread=frozenset() if check_model else ONLY_WHEN_USED)
+        unread = frozenset() if check_model else ONLY_WHEN_USED
+        return self.as_one(key, lambda folder: read_folder(folder, key, unread))
 
-    def _read(self, key: str, unread: frozenset[str]) -> Record | None:
-        """The record of *key*; of the files that are *unread*, only the size is looked at."""
+    def as_one(self, key: str, read: Callable[[Path], _Found | None]) -> _Found | None:
+        """What *read* finds in the folder of one run, though others may replace it meanwhile.
+
+        None where there is no folder. While a run is being replaced, or where a process died in the
+        middle of that, the older one lies aside: then that is read.
+
+        Raises
+        ------
+        DamagedRecord
+            As *read* does, of a folder that stayed as it was.
+        """
+        place = self.runs / key
         for left in reversed(range(_TRIES)):
-            before = _identity(self.runs / key)
+            before = _identity(place)
             try:
-                return read_folder(self.runs / key, key, unread)
-            except DamagedRecord:  # or another session put a new one in its place meanwhile
-                if not left or _identity(self.runs / key) == before:
+                found = read(place)
+            except DamagedRecord:
+                if not left or _identity(place) == before:
                     raise
-        return None
+                continue
+            if found is None:
+                with contextlib.suppress(DamagedRecord):  # it goes away when the new one is there
+                    found = read(self._aside(key))
+                before = None
+            if _identity(place) == before:
+                return found
+        return found
 
     def model_path(self, key: str) -> Path | None:
         """The model that was kept with the run *key*, read and checked; None where there is none.
@@ -172,10 +188,16 @@ class Store:
         ------
         DamagedRecord
         """
-        if self.read(key, check_model=True) is None or not self.has_model(key):
-            return None
-        check_model(self.runs / key / MODEL_FILE)
-        return self.runs / key / MODEL_FILE
+
+        def check(folder: Path) -> bool | None:
+            if read_folder(folder, key, frozenset()) is None:
+                return None
+            has_one = (folder / MODEL_FILE).is_file()
+            if has_one:
+                check_model(folder / MODEL_FILE)
+            return has_one
+
+        return self.runs / key / MODEL_FILE if self.as_one(key, check) else None
 
     def heat_maps(self, key: str) -> dict[str, HeatMaps]:
         """The heat maps that the run *key* told, by name; {} where there are none, or no record.
@@ -184,10 +206,7 @@ class Store:
         ------
         DamagedRecord
         """
-        record = self._read(key, unread=frozenset({MODEL_FILE}))
-        if record is None or not record.heat_maps:
-            return {}
-        return read_heat_maps(self.runs / key / HEAT_MAPS_FILE, record)
+        return self.as_one(key, lambda folder: read_heat_maps(folder, key)) or {}
 
     def predictions(self, key: str) -> dict[str, np.ndarray]:
         """What the run *key* kept per example, by name; {} where there is nothing, or no record.
@@ -196,13 +215,19 @@ class Store:
         ------
         DamagedRecord
         """
-        if self._read(key, unread=ONLY_WHEN_USED) is None:
-            return {}
-        return read_arrays(self.runs / key / PREDICTIONS_FILE)
+        return self.as_one(key, lambda folder: read_predictions(folder, key)) or {}
 
     def has_model(self, key: str) -> bool:
         """Whether a model was kept with the run *key*."""
-        return (self.runs / key / MODEL_FILE).is_file()
+
+        def look(folder: Path) -> bool | None:
+            return (folder / MODEL_FILE).is_file() or (False if folder.is_dir() else None)
+
+        return bool(self.as_one(key, look))
+
+    def lacks_model(self, record: Record) -> bool:
+        """Whether the run told weights, and they are not kept with it."""
+        return record.outcome.get("weights") is not None and not self.has_model(record.key)
 
     def verify(self, key: str) -> None:
         """Read all that was kept of the run *key*: its arrays, heat maps and model too.
@@ -235,7 +260,7 @@ class Store:
     def remove(self, key: str) -> bool:
         """Remove the run *key*; returns whether it did: not while a process trains it.
 
-        It is renamed first, so that nobody reads half of it; a link is removed, not what it names.
+        A link is removed, not what it names.
 
         Raises
         ------
@@ -244,10 +269,8 @@ class Store:
         with self.words_for_errors():
             try:
                 with self.lock(key).acquire(timeout=0):
-                    gone = self.runs / f"{GONE}{key}-{uuid.uuid4().hex[:8]}"
-                    with contextlib.suppress(FileNotFoundError):
-                        os.rename(self.runs / key, gone)
-                    remove_tree(gone)
+                    self._discard(self._aside(key), key)
+                    self._discard(self.runs / key, key)
             except Timeout:
                 return False
         return True
@@ -262,22 +285,25 @@ class Store:
         UnwritableStore
             What was there is as it was.
         """
-        unique = uuid.uuid4().hex[:8]
-        fresh = self.runs / f"{FRESH}{key}-{unique}"
+        fresh = self.runs / f"{FRESH}{key}-{uuid.uuid4().hex[:8]}"
         with self.words_for_errors():
             try:
                 fresh.mkdir(parents=True)
                 for name, data in files.items():
                     write_durably(fresh / name, data)
                 sync_folder(fresh)
-                old = self._make_room(key, unique)
+                old = self._make_room(key)
                 self._rename_into_place(fresh, key, old)
             except BaseException:
                 shutil.rmtree(fresh, ignore_errors=True)
                 raise
             sync_folder(self.runs)
-        if old is not None:
-            shutil.rmtree(old, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self._discard(self._aside(key), key)
+
+    def _aside(self, key: str) -> Path:
+        """Where a run lies while another one takes its place: readers look there too."""
+        return self.runs / f"{OLD}{key}"
 
     def _rename_into_place(self, fresh: Path, key: str, old: Path | None) -> None:
         try:
@@ -287,17 +313,25 @@ class Store:
                 os.rename(old, self.runs / key)
             raise
 
-    def _make_room(self, key: str, unique: str) -> Path | None:
-        """Clear the place of *key*; the returned folder may go, a damaged record is kept."""
+    def _make_room(self, key: str) -> Path | None:
+        """Clear the place of *key*; returns where the older record is, a damaged one is kept."""
         try:
-            if self.read(key, check_model=True) is None:
+            if read_folder(self.runs / key, key, frozenset()) is None:
                 return None
         except DamagedRecord:
             self._move_to_damaged(key)
             return None
-        old = self.runs / f"{OLD}{key}-{unique}"
+        old = self._aside(key)
+        self._discard(old, key)  # a process died before it could
         os.rename(self.runs / key, old)
         return old
+
+    def _discard(self, folder: Path, key: str) -> None:
+        """Remove a run's folder, which is renamed first so that nobody reads half of it."""
+        gone = self.runs / f"{GONE}{key}-{uuid.uuid4().hex[:8]}"
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(folder, gone)
+            remove_tree(gone)
 
     def _move_to_damaged(self, key: str) -> None:
         self.damaged.mkdir(exist_ok=True)
@@ -308,6 +342,11 @@ class Store:
             return sum(not name.startswith(".") for name in os.listdir(self.runs))
         except OSError:
             return 0
+
+
+def key_beside(name: str) -> str:
+    """The key of the run that a folder with such a name beside the runs is of; "" for none."""
+    return name[1:].partition("-")[2].partition("-")[0] if name.startswith(".") else ""
 
 
 def shown(path: Path) -> str:

@@ -15,18 +15,20 @@ def told_once(of: Iterable[tuple[str, int, str]]) -> str:
     ----------
     of : (name of a row, seed, message), in the order in which they are to be told
     """
-    by_message: dict[str, dict[str, list[str]]] = {}
+    by_message: dict[str, dict[str, list[int]]] = {}
     for name, seed, message in of:
-        by_message.setdefault(message, {}).setdefault(name, []).append(str(seed))
+        by_message.setdefault(message, {}).setdefault(name, []).append(seed)
     return "\n".join(
         f"{'; '.join(f'{name}, {seeds(numbers)}' for name, numbers in rows.items())}: {message}"
         for message, rows in by_message.items()
     )
 
 
-def seeds(numbers: Sequence[str]) -> str:
-    """``seed 0``, ``seeds 0, 1 and 2``."""
-    return f"seed{'s' * (len(numbers) > 1)} {listed(numbers)}"
+def seeds(numbers: Sequence[int]) -> str:
+    """``seed 0``, ``seeds 0, 1 and 2``; of none ``no seed``."""
+    if not numbers:
+        return "no seed"
+    return f"seed{'s' * (len(numbers) > 1)} {listed([*map(str, numbers)])}"
 
 
 def listed(words: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
 import math
 import os
 import platform
@@ -23,7 +24,7 @@ from filelock import Timeout
 
 from pytest_ablation.checkpoints import CheckpointFolder
 from pytest_ablation.configuration import plain_budget, plain_values
-from pytest_ablation.errors import Diverged
+from pytest_ablation.errors import Diverged, described
 from pytest_ablation.journal import Journal
 from pytest_ablation.out_of_memory import OutOfMemory, free_memory, out_of_memory
 from pytest_ablation.plan import RunSpec
@@ -37,11 +38,11 @@ _SET_BY_US = "_ABLATION_THREADS"
 
 _MOST_BEGINNINGS = 2  # of a run in one session, where none of them came to an end
 _NOT_AGAIN = (
-    "its training began {} times in this session and never ended (each time its process died, or a "
-    "time limit stopped it): it is not tried again"
+    "training began {} times in this session and never ended (each time the process died, or a "
+    "time limit stopped it): not tried again"
 )
 _WAY_BACK = (
-    " (the next try goes on from its checkpoint, after epoch {}; to begin anew, remove that with "
+    " (the next try goes on from the checkpoint after epoch {}; to begin anew, remove that with "
     "`python -m pytest_ablation runs remove --checkpoints`, or use --ablation-fresh)"
 )
 
@@ -76,6 +77,10 @@ class Failure:
     message: str
     details: str = ""
 
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        return cls(described(error), "".join(traceback.format_exception(error)))
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -103,6 +108,14 @@ def usable_record(key: str, place: Workplace) -> Record | None:
     return None
 
 
+def set_damaged_aside(store: Store, journal: Journal, key: str, problem: DamagedRecord) -> str:
+    """Make room for a record that can be read; returns what the journal is told of it."""
+    text = f"{problem}; the run is trained again, the damaged record is set aside"
+    journal.tell("damaged", key=key, message=text)
+    store.set_aside(key)
+    return text
+
+
 def _has_trained(key: str, place: Workplace) -> bool:
     """Whether this session has trained a run to its end already."""
     return bool(Journal(place.journal).all_events("finished", key))
@@ -115,8 +128,7 @@ def may_use(record: Record, store: Store, session: str, *, fresh: bool, save_mod
     """
     if record.session == session:
         return True
-    lacks_model = record.outcome.get("weights") is not None and not store.has_model(record.key)
-    return not fresh and not (save_models and lacks_model)
+    return not fresh and not (save_models and store.lacks_model(record))
 
 
 def obtain(
@@ -161,9 +173,19 @@ def obtain(
             store.check_room(max((event.get("bytes", 0) for event in failed), default=0))
         except UnwritableStore as error:
             return _failed(place, spec.key, error)
-        return _train_and_keep(spec, place, store, tick, on_log)
+        return _train_and_keep(keeping_its_model(spec, store), place, store, tick, on_log)
     finally:
         lock.release()
+
+
+def keeping_its_model(spec: RunSpec, store: Store) -> RunSpec:
+    """The run as who has its lock is to train it: what takes a model's place has one itself.
+
+    Another session, with ``--ablation-save-models``, may have promised that model. (Without the
+    package safetensors it cannot be kept, nor used.)
+    """
+    has_one = store.has_model(spec.key) and importlib.util.find_spec("safetensors") is not None
+    return replace(spec, keep_model=has_one)
 
 
 def _failed(place: Workplace, key: str, error: UnwritableStore, needed: int = 0) -> Failure:
@@ -256,24 +278,45 @@ def _attempt(
 ) -> Trained | Failure | OutOfMemory:
     """One try, from a new Run to the files of its record."""
     try:
-        record, run = _train(spec, place, tell, tick, told)
+        run = _new_run(spec, place, tell, tick, told)
+        record = _train(spec, run, place)
         files = files_of(
             record, run.predictions, run.weights, name_of(spec.train),
             about=run.about, heat_maps=run.told_heat_maps,
         )  # fmt: skip
     except (Exception, SystemExit) as error:
-        details = traceback.format_exc()
-        return out_of_memory(error) or Failure(f"{type(error).__name__}: {error}", details)
+        return out_of_memory(error) or Failure.of(error)
     return Trained(record, files)
 
 
-def _train(
+def _train(spec: RunSpec, run: Run, place: Workplace) -> Record:
+    metrics: Mapping[str, float] = {}
+    with contextlib.suppress(Diverged):  # the run remembers it
+        metrics = spec.train(spec.config, run)
+    if not isinstance(metrics, Mapping):
+        raise TypeError(
+            f"a training function returns {{metric: value}}, found {type(metrics).__name__}: "
+            f"{metrics!r:.80}"
+        )
+    return run.finish(
+        metrics,
+        key=spec.key,
+        mode_name=spec.mode_name,
+        config=plain_values(spec.config),
+        session=place.session,
+        origin=_origin(spec),
+    )
+
+
+def _new_run(
     spec: RunSpec,
     place: Workplace,
     tell: Tell,
     tick: Callable[[], None],
     told: OnLog | None,
-) -> tuple[Record, Run]:
+) -> Run:
+    """What the training function gets; all that it tells while it trains goes to *tell*."""
+
     def on_log(epoch: int, split: str, values: Mapping[str, float]) -> None:
         losses = [value for name, value in values.items() if "loss" in name]
         tell("epoch", key=spec.key, epoch=epoch, loss=losses[0] if losses else None)
@@ -285,7 +328,7 @@ def _train(
         tell("doing", key=spec.key, text=text)
         tick()
 
-    run = Run(
+    return Run(
         seed=spec.seed,
         mode=spec.mode,
         device=place.device,
@@ -294,27 +337,10 @@ def _train(
         cache_dir=Store(place.store).cache,
         on_log=on_log,
         on_doing=on_doing,
-        on_damaged=lambda text: tell("damaged", key=spec.key, message=text),
-        keep_weights=place.save_models,
+        on_damaged=lambda text: tell("damaged", key=spec.key, message=text, by_run=True),
+        keep_weights=place.save_models or spec.keep_model,
         checkpoints=_checkpoints(spec, place),
     )
-    metrics: Mapping[str, float] = {}
-    with contextlib.suppress(Diverged):  # the run remembers it
-        metrics = spec.train(spec.config, run)
-    if not isinstance(metrics, Mapping):
-        raise TypeError(
-            f"a training function returns {{metric: value}}, found {type(metrics).__name__}: "
-            f"{metrics!r:.80}"
-        )
-    record = run.finish(
-        metrics,
-        key=spec.key,
-        mode_name=spec.mode_name,
-        config=plain_values(spec.config),
-        session=place.session,
-        origin=_origin(spec),
-    )
-    return record, run
 
 
 def _checkpoints(spec: RunSpec, place: Workplace) -> CheckpointFolder:

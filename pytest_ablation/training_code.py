@@ -10,13 +10,14 @@ whole.
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import importlib.metadata
 import importlib.util
 import inspect
 import sys
 import sysconfig
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -308,8 +309,7 @@ def _library_folders() -> tuple[Path, ...]:
 def _versions(modules: set[str]) -> dict[str, str]:
     """Versions of the distributions that provide these modules, and of ``ALWAYS_RELEVANT``."""
     others = modules - sys.stdlib_module_names
-    providers = _distributions_by_module() if others else {}
-    names = {d for module in modules for d in providers.get(module, ())} | set(ALWAYS_RELEVANT)
+    names = {d for module in others for d in _distributions_of(module)} | set(ALWAYS_RELEVANT)
     versions = {}
     for name in sorted(names):
         try:
@@ -317,6 +317,15 @@ def _versions(modules: set[str]) -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return versions
+
+
+def _distributions_of(module: str) -> Sequence[str]:
+    """The distributions that provide a module: most often the one that is called as it is."""
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        namesake = importlib.metadata.distribution(module)
+        if f"\n{module}/__init__.py," in f"\n{namesake.read_text('RECORD')}":
+            return [namesake.metadata["Name"]]
+    return _distributions_by_module().get(module, ())
 
 
 @functools.cache  # it reads the file list of every installed distribution

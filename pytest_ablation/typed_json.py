@@ -34,11 +34,10 @@ def as_type(hint: Any, value: Any, place: str) -> Any:
     """
     if _is_already(hint, value):
         return value
-    if hint in (str, int, float):
-        return _plain(hint, value, place)
     if isinstance(hint, types.UnionType):
-        kind = next(arm for arm in hint.__args__ if arm is not types.NoneType)
-        return None if value is None else _first_that_fits(hint, kind, value, place)
+        return None if value is None else _first_that_fits(hint, value, place)
+    if hint is str or hint is int or hint is float:
+        return _plain(hint, value, place)
     origin, arguments = _parts(hint)
     if origin is tuple:
         listed = _expect((list, tuple), "a list", value, place)
@@ -50,6 +49,8 @@ def as_type(hint: Any, value: Any, place: str) -> Any:
     if origin is Mapping:
         found = _expect(dict, "an object", value, place)
         kind = arguments[1]
+        if kind is Any:
+            return dict(found)
         return {
             name: member
             if _is_already(kind, member)
@@ -69,11 +70,16 @@ def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
     return typing.get_origin(hint), typing.get_args(hint)
 
 
-def _first_that_fits(hint: Any, kind: Any, value: Any, place: str) -> Any:
+@functools.cache
+def _arms(hint: Any) -> tuple[Any, ...]:
+    return tuple(arm for arm in hint.__args__ if arm is not types.NoneType)
+
+
+def _first_that_fits(hint: Any, value: Any, place: str) -> Any:
     """A union may have several arms, as in ``str | int | None``."""
-    arms = [arm for arm in hint.__args__ if arm is not types.NoneType]
+    arms = _arms(hint)
     if len(arms) == 1:
-        return as_type(kind, value, place)
+        return as_type(arms[0], value, place)
     for arm in arms:
         try:
             return as_type(arm, value, place)

@@ -10,6 +10,7 @@ import pytest
 from models.transformer import TransformerConfig, data_digest, train_classifier
 from models.transformer.ablations import ABLATIONS
 from models.transformer.train import main
+from pytest_ablation.errors import RecordWarning
 from pytest_ablation.logs import parse_log
 from pytest_ablation.mode import Mode
 from pytest_ablation.plan import RunSpec
@@ -101,6 +102,19 @@ def test_a_run_is_bit_for_bit_what_the_training_function_gives(command, plain_ou
     status, _, _, records = command()
     assert status == 0
     assert outcome_of(records) == plain_outcome
+
+
+def test_a_damaged_record_is_told_kept_aside_and_trained_again(command, plain_outcome, tmp_path):
+    command()
+    (file,) = tmp_path.glob("store/runs/*/record.json")
+    half = file.read_text()[:100]
+    file.write_text(half)
+    with pytest.warns(RecordWarning, match="is not whole.*; the run is trained again"):
+        status, out, _, records = command()
+    assert (status, outcome_of(records)) == (0, plain_outcome)
+    assert "was kept" not in out
+    (aside,) = tmp_path.glob("store/damaged/*/record.json")
+    assert aside.read_text() == half
 
 
 @pytest.mark.parametrize("field", OPTIONS)

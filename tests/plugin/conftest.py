@@ -32,3 +32,30 @@ def reference_text(reference, tmp_path_factory) -> str:
     path = tmp_path_factory.mktemp("text") / "quick.json"
     write_reference(path, reference)
     return path.read_text()
+
+
+@pytest.fixture(scope="session")
+def six_runs(tmp_path_factory) -> Project:
+    """Six runs, of which two diverge, with the models of the others."""
+    from runs_commands import VARIANTS, train
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        set_environment(monkeypatch)
+        project = Project(tmp_path_factory.mktemp("trained"))
+        project.write_study(VARIANTS)
+        train(project)
+    return project
+
+
+@pytest.fixture
+def trained(project, six_runs, monkeypatch) -> Project:
+    """A copy of that project, and its folder as the current one."""
+    project.copy(six_runs)
+    monkeypatch.chdir(project.path)
+    return project
+
+
+@pytest.fixture
+def runs(trained) -> Path:
+    """The folder of its kept runs."""
+    return trained.path / ".ablation" / "runs"

@@ -232,7 +232,7 @@ def test_a_run_that_would_fail_for_ever_says_how_to_begin_anew(store, error):
     second = store.obtain(session="second", train=fails_with(error, [4, 4]))
     assert str(error) in second.message
     assert second.message.endswith(
-        " (the next try goes on from its checkpoint, after epoch 3; to begin anew, remove that "
+        " (the next try goes on from the checkpoint after epoch 3; to begin anew, remove that "
         "with `python -m pytest_ablation runs remove --checkpoints`, or use --ablation-fresh)"
     )
     assert "no such file" in second.details or "all of it" in second.details
@@ -315,6 +315,22 @@ def test_a_session_that_wants_models_of_kept_runs_goes_on_too(project):
     assert project.run(*command, "--ablation-save-models").ret == 0
     records = [content["record"] for content in project.records().values()]
     assert sorted(record["cost"]["resumed"] for record in records) == [[], [], [], [3]]
+
+
+def test_a_checkpoint_that_nobody_would_go_on_from_is_not_promised_and_goes(project):
+    """--ablation-fresh was interrupted over older records, which are reused without it."""
+    study = STUDY.replace("os._exit(3)", "raise KeyboardInterrupt")
+    (project.path / "test_own.py").write_text(study)
+    command = ("-m", "quick", "--ablation-checkpoint=0")
+    assert project.run(*command).ret == 0
+    (project.path / "attempts.txt").write_text("1")
+    assert project.run(*command, "--ablation-fresh").ret == 2
+    assert "goes on from its checkpoint" not in project.report()
+    kept = project.path / ".ablation" / "checkpoints"
+    assert len(list(kept.iterdir())) == 1
+    result = project.run(*command)
+    assert "4 runs: 0 trained, 4 reused" in result.outlines
+    assert list(kept.iterdir()) == []
 
 
 def test_checkpoints_can_be_turned_off(project):

@@ -8,60 +8,28 @@ import json
 import math
 import os
 import re
-import zipfile
 from dataclasses import replace
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-from pytest_ablation import HeatMaps, Mode, Run
-from pytest_ablation.record import HistoryRow
-from pytest_ablation.record_files import files_of
-from pytest_ablation.store import DamagedRecord, Store
-
-KEY = "0123456789abcdef" * 2
-MAPS = HeatMaps(
-    panels=["one", "two"],
-    rows=["a", "b", "c"],
-    columns=["x", "y"],
-    title="Attention",
-    caption="Rows look at columns.",
-    values=np.arange(12.0).reshape(2, 3, 2),
+from records_by_hand import (
+    KEY,
+    replace_file,
+    store_of,
+    told_run,
+    whole_files,
+    write_signed,
 )
 
-
-def real_run():
-    """A run that told all there is to tell."""
-    run = Run(seed=3, mode=Mode(seeds=1, epochs=2), device="cpu", keep_weights=True)
-    run.use_data(train=[1, 2], evaluation=[3])
-    for epoch in (1, 2):
-        run.step([0, 1], epoch=epoch, loss=0.5, grad_norm=math.inf if epoch == 2 else 1.0)
-        run.log(epoch, "train", loss=0.5 / epoch, top1=0.5)
-    run.watch_limit("clip", limit=1.0, observed=0.25)
-    run.stopped_early(2, 1, 1, 2)
-    run.report_epoch(1)
-    run.note("data", "made up: \u00e4\u4e2d")
-    run.reference("TF-IDF", top1=0.25)
-    run.save_predictions(top1=np.array([True, False]), scores=np.eye(2))
-    run.save_weights({"w": np.ones(3, np.float32)})
-    run.heat_maps("attention", MAPS)
-    run.parameters = 3
-    with run.training(), run.forward(2):
-        pass
-    return run
+from pytest_ablation.record import HistoryRow
+from pytest_ablation.record_files import files_of
+from pytest_ablation.store import DamagedRecord
 
 
 @pytest.fixture(scope="module")
 def files():
-    run = real_run()
-    origin = {"label": "study row", "train": "m:f", "code": "c0", "data": ""}
-    origin |= {"budget": {"epochs": 2}, "libraries": {"numpy": "2"}}
-    config = {"width": 8, "limit": math.inf, "names": ["a", None]}
-    wishes = {"key": KEY, "mode_name": "quick", "config": config, "session": "s", "origin": origin}
-    record = run.finish({"top1": 0.5, "loss": 0.25}, **wishes)
-    return files_of(record, run.predictions, run.weights, "m:f", heat_maps=run.told_heat_maps)
+    return whole_files()
 
 
 @pytest.fixture
@@ -69,30 +37,8 @@ def store(tmp_path, files):
     return store_of(tmp_path, files)
 
 
-def store_of(folder, files):
-    store = Store(folder / "store")
-    store.prepare()
-    store.put(KEY, files)
-    return store
-
-
 def write_record(store, content):
-    """Another record.json, whose checksum agrees with it."""
-    content.pop("checksum", None)
-    text = json.dumps(content, sort_keys=True)
-    content["checksum"] = hashlib.sha256(text.encode()).hexdigest()
-    (store.runs / KEY / "record.json").write_text(json.dumps(content))
-
-
-def replace_file(store, name, data):
-    """Another file in the folder, with checksum and size that agree."""
-    path = store.runs / KEY / name
-    path.unlink()
-    path.write_bytes(data)
-    content = json.loads((store.runs / KEY / "record.json").read_text())
-    content["files"][name] = hashlib.sha256(data).hexdigest()
-    content["sizes"][name] = len(data)
-    write_record(store, content)
+    write_signed(store.runs / KEY / "record.json", content)
 
 
 def assert_sane_or_damaged(store):
@@ -176,6 +122,7 @@ def test_every_field_may_have_another_name(store, files, name):
 
 
 words = st.text(max_size=5)
+SUPPRESSED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | words,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
@@ -183,9 +130,7 @@ json_values = st.recursive(
 )
 
 
-@settings(
-    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=SUPPRESSED)
 @given(data=st.data())
 def test_any_values_in_any_fields(store, files, data):
     content = json.loads(files["record.json"])
@@ -196,9 +141,7 @@ def test_any_values_in_any_fields(store, files, data):
     assert_sane_or_damaged(store)
 
 
-@settings(
-    deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=80, suppress_health_check=SUPPRESSED)
 @given(name=st.sampled_from(["record.json", "history.csv", "predictions.npz"]), data=st.data())
 def test_a_file_of_other_bytes_is_never_read(store, files, name, data):
     whole = files[name]
@@ -346,120 +289,15 @@ def test_what_stands_in_the_place_of_a_run_is_set_aside(store, files, make):
     ids=range(12),
 )
 def test_broken_rows_of_a_history_damage_the_record(store, text):
-    replace_file(store, "history.csv", text if isinstance(text, bytes) else text.encode())
+    replace_file(
+        store.runs / KEY, "history.csv", text if isinstance(text, bytes) else text.encode()
+    )
     with pytest.raises(DamagedRecord):
         store.read(KEY)
 
 
-def npz(**arrays):
-    out = io.BytesIO()
-    np.savez(out, **arrays)
-    return out.getvalue()
-
-
-def archive(**members):
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as file:
-        for name, data in members.items():
-            file.writestr(name, data)
-    return out.getvalue()
-
-
-class Harmful:
-    def __reduce__(self):
-        return pytest.fail, ("it was unpickled",)
-
-
-def huge_array():
-    """The header of an array of 8 EiB, and none of its numbers."""
-    out = io.BytesIO()
-    header = {"descr": "<f8", "fortran_order": False, "shape": (2**60,)}
-    np.lib.format.write_array_header_1_0(out, header)
-    return out.getvalue()
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: b"",
-        lambda: b"PK\x03\x04 no archive",
-        lambda: npz(top1=np.array([Harmful()], dtype=object)),
-        lambda: archive(**{"top1.npy": b"\x93NUMPY\x01\x00\xff\xff{"}),
-        lambda: archive(**{"top1.npy": huge_array()}),
-        lambda: archive(**{"top1.npy": np.lib.format.MAGIC_PREFIX + b"\x09\x09"}),
-        lambda: archive(**{"../../x": b"text"}),
-        lambda: archive(**{"top1.npy": npz(a=np.ones(3))}),
-        lambda: npz(top1=np.ones(3))[:-30],
-        lambda: npz(top1=np.ones(300)).replace(b"\xf0?" * 1, b"\xf1?", 3),
-    ],
-    ids=range(10),
-)
-def test_an_archive_that_holds_no_numbers_says_so(store, make):
-    replace_file(store, "predictions.npz", make())
-    replace_file(store, "heat_maps.npz", make())
-    assert store.read(KEY) is not None, "its record is whole, and the arrays are not yet asked for"
-    with pytest.raises(DamagedRecord, match=r"predictions.npz holds no arrays"):
-        store.predictions(KEY)
-    with pytest.raises(DamagedRecord, match=r"heat_maps.npz"):
-        store.heat_maps(KEY)
-
-
-def test_an_archive_that_would_fill_the_memory_is_not_unpacked(store, monkeypatch):
-    monkeypatch.setattr("pytest_ablation.record_files._MOST_UNPACKED", 8 << 20)
-    replace_file(store, "predictions.npz", archive(**{"top1.npy": bytes(9 << 20)}))
-    with pytest.raises(DamagedRecord, match="unpacked it would have 9 MiB"):
-        store.predictions(KEY)
-
-
-def test_an_archive_s_names_lead_nowhere(store, tmp_path):
-    replace_file(store, "predictions.npz", npz(**{"../../../x": np.ones(2)}))
-    assert store.predictions(KEY).keys() == {"../../../x"}
-    assert {path.name for path in tmp_path.iterdir()} == {"store"}
-
-
-@pytest.mark.parametrize(
-    "arrays",
-    [
-        {},
-        {"maps-attention": np.zeros((2, 3, 3))},
-        {"maps-attention": np.zeros((0, 3, 2))},
-        {"maps-attention": np.full((2, 3, 2), np.nan)},
-        {"maps-attention": np.array([["text"]])},
-        {"maps-attention": np.zeros((2, 3, 2))},
-    ],
-)
-def test_heat_maps_that_do_not_fit_their_words_are_refused(store, arrays):
-    replace_file(store, "heat_maps.npz", npz(**arrays))
-    with pytest.raises(DamagedRecord, match="is not what its record says"):
-        store.heat_maps(KEY)
-
-
-@pytest.mark.parametrize(
-    "model",
-    [
-        b"",
-        b"\xff" * 8,
-        (100).to_bytes(8, "little") + b"{}",
-        (2**63).to_bytes(8, "little") + b"{}" * 9,
-        (2).to_bytes(8, "little") + b"[]",
-        (60).to_bytes(8, "little")
-        + b'{"w":{"dtype":"F32","shape":[9999],"data_offsets":[0,4]}}'.ljust(60),
-    ],
-)
-def test_a_model_with_a_hostile_header_is_refused(store, model):
-    replace_file(store, "model.safetensors", model)
-    with pytest.raises(DamagedRecord, match=r"model\.safetensors is no file of safetensors"):
-        store.model_path(KEY)
-
-
-def test_a_model_may_be_removed_to_make_room(store):
-    (store.runs / KEY / "model.safetensors").unlink()
-    assert store.read(KEY, check_model=True) is not None
-    assert store.model_path(KEY) is None
-
-
 def test_what_nobody_could_read_again_is_not_written(monkeypatch):
-    run = real_run()
+    run = told_run()
     told = {"key": KEY, "mode_name": "quick", "config": {}}
     record = run.finish({"top1": 0.5}, **told)
     rows = [HistoryRow(2**70, "train", "loss", 0.5)]
@@ -476,7 +314,7 @@ def test_what_nobody_could_read_again_is_not_written(monkeypatch):
 
 
 def test_half_a_surrogate_pair_in_a_note_does_no_harm(tmp_path):
-    run = real_run()
+    run = told_run()
     run.note("file", os.fsdecode(b"na\xefve"))
     record = run.finish({"top1": 0.5}, key=KEY, mode_name="quick", config={})
     read = store_of(tmp_path, files_of(record)).read(KEY)

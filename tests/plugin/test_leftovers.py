@@ -1,6 +1,7 @@
 """What killed sessions left goes away, whatever the clock says, and nothing that is in use does."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -12,10 +13,12 @@ import pytest
 from in_process import planned
 
 from pytest_ablation import Mode, Study, Variant
+from pytest_ablation import inventory as inventory_module
 from pytest_ablation import store as store_module
 from pytest_ablation.checkpoints import CheckpointFolder
+from pytest_ablation.inventory import inventory
 from pytest_ablation.leftovers import is_alive, mark_alive, remove_leftovers
-from pytest_ablation.record_files import files_of
+from pytest_ablation.record_files import files_of, read_content
 from pytest_ablation.store import Store
 from pytest_ablation.training import Workplace, obtain
 
@@ -164,9 +167,9 @@ def test_finished_runs_are_no_leftovers(store):
     assert [store.read(record.key) for record in records] == records
 
 
-def checkpoint(store, key, age=60):
+def checkpoint(store, key, age=60, session=""):
     """The checkpoint of a run, so many seconds older than now."""
-    folder = CheckpointFolder(store.checkpoints / key, key=key)
+    folder = CheckpointFolder(store.checkpoints / key, key=key, session=session)
     folder.write(1, {"weights": {"w": np.zeros(3)}}, {}, {})
     then = time.time() - age
     for part in [*folder.path.iterdir(), folder.path]:
@@ -187,12 +190,38 @@ def test_the_checkpoint_of_a_finished_run_goes_and_others_stay(store):
     assert store.read(finished) is not None
 
 
-def test_the_checkpoint_of_a_run_that_was_being_trained_again_stays(store):
-    """As with --ablation-save-models, where a record without its model is not enough."""
-    record = trained(store)[0]
-    younger = checkpoint(store, record.key, age=-60)
+@pytest.mark.parametrize("age", [-60, 60])
+def test_a_younger_checkpoint_stays_where_a_session_that_keeps_models_goes_on_from_it(store, age):
+    record = replace(trained(store)[0], outcome={"weights": "w" * 32})
+    store.put(record.key, files_of(record))
+    path = checkpoint(store, record.key, age=age)
     remove_leftovers(store)
-    assert younger.exists()
+    assert path.exists() == (age < 0)
+    if age < 0:  # with its model the record lacks nothing
+        store.put(record.key, files_of(record, weights={"w": np.zeros(2, np.float32)}))
+        checkpoint(store, record.key, age=age)
+        remove_leftovers(store)
+        assert not path.exists()
+
+
+def test_the_checkpoint_of_a_fresh_session_goes_when_that_is_over(store):
+    """Trained again for the wish of it: other sessions use the older record, fresh ones none."""
+    record = trained(store)[0]
+    path = checkpoint(store, record.key, age=-60, session="fresh")
+    alive = mark_alive(store.sessions / "fresh")
+    remove_leftovers(store)  # its process died, another one of its session may go on
+    assert path.exists()
+    alive.release()
+    remove_leftovers(store)
+    assert not path.exists()
+
+
+def test_a_younger_checkpoint_of_a_damaged_record_stays(store):
+    record = trained(store)[0]
+    path = checkpoint(store, record.key, age=-60)
+    (store.runs / record.key / "history.csv").unlink()
+    remove_leftovers(store)
+    assert path.exists()
 
 
 def test_halves_of_checkpoints_go_or_are_put_back(store):
@@ -210,24 +239,117 @@ def test_halves_of_checkpoints_go_or_are_put_back(store):
     assert CheckpointFolder(store.checkpoints / keys[2]).epoch == 1
 
 
-def test_a_reader_never_takes_a_replacement_for_damage(store):
+def test_a_reader_finds_a_run_at_every_moment_of_its_replacement(store):
     """One process puts a run again and again, as --ablation-fresh does, while another reads it."""
     record = trained(store)[0]
+    arrays = {"top1": [1.0, 0.0]}
+    store.put(record.key, files_of(record, arrays))
     stop = threading.Event()
 
     def put():
         while not stop.is_set():
-            store.put(record.key, files_of(record))
+            store.put(record.key, files_of(record, arrays))
 
     writer = threading.Thread(target=put)
     writer.start()
     try:
-        found = [store.read(record.key) for _ in range(300)]
+        for _ in range(300):
+            assert store.read(record.key) == record
+            assert store.predictions(record.key)["top1"].tolist() == [1.0, 0.0]
     finally:
         stop.set()
         writer.join()
-    assert all(read is None or read == record for read in found)
-    assert any(read is not None for read in found)
+
+
+def test_a_run_is_there_between_the_two_renames_of_its_replacement(store, monkeypatch):
+    """Also where the process that replaces it is stopped, or dies, just there."""
+    record = replace(trained(store)[0], outcome={"weights": "w" * 32})
+    arrays, weights = {"top1": [1.0, 0.0]}, {"w": np.zeros(2, np.float32)}
+    store.put(record.key, files_of(record, arrays, weights))
+    rename, seen = os.rename, []
+
+    def look(source, target):
+        rename(source, target)
+        if (store.runs / record.key).exists() or seen:
+            return
+        seen.append(store.read(record.key))
+        assert store.has_model(record.key)
+        assert store.predictions(record.key)["top1"].tolist() == [1.0, 0.0]
+        store.verify(record.key)
+
+    monkeypatch.setattr(os, "rename", look)
+    store.put(record.key, files_of(replace(record, session="later")))
+    assert seen == [record]
+    assert store.read(record.key).session == "later"
+    assert not store.has_model(record.key)
+    assert [path.name for path in store.runs.iterdir() if path.name.startswith(".")] == []
+
+
+def test_who_looked_between_the_renames_and_then_aside_too_late_looks_again(store, monkeypatch):
+    record = trained(store)[0]
+    place, hidden = store.runs / record.key, store.runs / ".gone-hidden"
+    os.rename(place, hidden)
+    read_folder = store_module.read_folder
+
+    def replaced_meanwhile(folder, *arguments):
+        found = read_folder(folder, *arguments)
+        if folder.name.startswith(".old-"):
+            monkeypatch.undo()
+            os.rename(hidden, place)
+        return found
+
+    monkeypatch.setattr(store_module, "read_folder", replaced_meanwhile)
+    assert store.read(record.key) == record
+
+
+def test_a_list_shows_a_run_at_every_moment_of_its_replacement(store, monkeypatch):
+    """What it took for damaged, ``runs remove --damaged`` would remove."""
+    first, second = trained(store)
+    rename, listed = os.rename, []
+
+    def look(source, target):
+        rename(source, target)
+        listed.append(inventory(store).runs)
+
+    monkeypatch.setattr(os, "rename", look)
+    store.put(first.key, files_of(replace(first, session="later")))
+    assert len(listed) >= 2
+    for runs in listed:
+        assert {run.key for run in runs} == {first.key, second.key}
+        assert [run.problem for run in runs] == ["", ""]
+
+
+def test_a_run_that_is_replaced_while_it_is_listed_is_not_damaged(store, monkeypatch):
+    record = trained(store)[0]
+
+    def replaced_meanwhile(folder):
+        monkeypatch.undo()
+        (folder / "record.json").unlink()  # the old one goes away, file by file
+        try:
+            return read_content(folder)
+        finally:
+            store.put(record.key, files_of(record))
+
+    monkeypatch.setattr(inventory_module, "read_content", replaced_meanwhile)
+    assert [run.problem for run in inventory(store).runs] == ["", ""]
+
+
+def test_a_run_that_is_removed_does_not_come_back_from_a_killed_replacement(store):
+    record = trained(store)[0]
+    shutil.copytree(store.runs / record.key, store.runs / f".old-{record.key}")
+    assert store.remove(record.key)
+    assert store.read(record.key) is None
+    remove_leftovers(store)
+    assert store.read(record.key) is None
+
+
+def test_what_a_killed_replacement_left_is_in_nobodys_way(store):
+    record = trained(store)[0]
+    shutil.copytree(store.runs / record.key, store.runs / f".old-{record.key}")
+    again = replace(record, session="later")
+    store.put(record.key, files_of(again))
+    assert store.read(record.key) == again
+    assert not (store.runs / f".old-{record.key}").exists()
 
 
 def test_a_run_that_is_replaced_while_it_is_read_is_read_again(store, monkeypatch):

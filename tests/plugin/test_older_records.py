@@ -1,23 +1,14 @@
 """Records of the schema before this one are read, with defaults for what they do not hold."""
 
-import hashlib
 import json
 
 import pytest
+from records_by_hand import rewrite
 
 from pytest_ablation.store import Store
 
 NEW_FIELDS = "references gradients loss_spikes early_stop epoch_orders reported_epoch".split()
 NEW_COSTS = "forward_examples_per_second peak_cuda_memory_mib epoch_seconds".split()
-
-
-def rewrite(file, change):
-    """Change the content of a record.json, and make its checksum agree."""
-    content = json.loads(file.read_text())
-    del content["checksum"]
-    change(content)
-    checksum = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    file.write_text(json.dumps(content | {"checksum": checksum}))
 
 
 def make_older(content):

@@ -1,64 +1,20 @@
-"""``python -m pytest_ablation runs``: what is in a store, what is stale, and how it goes away."""
+"""``python -m pytest_ablation runs``: what is in a store, and what of it is stale."""
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
-from projects import Project, set_environment
+from records_by_hand import rewrite
+from runs_commands import content, told, train
 
-from pytest_ablation.checkpoints import CheckpointFolder
-from pytest_ablation.cli import main
+from pytest_ablation.planned_runs import OpenStudy, Planned, PlannedRun
 from pytest_ablation.run_text import age, size
-
-VARIANTS = 'Variant("no_bias", use_bias=False), Variant("wild", learning_rate=1e200)'
-
-
-@pytest.fixture(scope="module")
-def trained_once(tmp_path_factory):
-    """Six runs, of which two diverge, with the models of the others."""
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        set_environment(monkeypatch)
-        project = Project(tmp_path_factory.mktemp("trained"))
-        project.write_study(VARIANTS)
-        train(project)
-    return project
-
-
-def train(project):
-    project.run("-m", "quick", "--ablation-seeds=2", "--ablation-save-models")
-
-
-@pytest.fixture
-def trained(project, trained_once, monkeypatch):
-    project.copy(trained_once)
-    monkeypatch.chdir(project.path)
-    return project
-
-
-@pytest.fixture
-def runs(trained):
-    """The folder of the kept runs."""
-    return trained.path / ".ablation" / "runs"
-
-
-def told(capsys, *words):
-    """Exit status, lines of standard output, and standard error of a command."""
-    status = main(["runs", *map(str, words)])
-    out, err = capsys.readouterr()
-    return status, out.splitlines(), err
-
-
-def content(folder):
-    """Every file below a folder, with its bytes; links and empty folders too."""
-    return {
-        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else path.is_symlink()
-        for path in sorted(folder.rglob("*"))
-    }
+from pytest_ablation.staleness import state_of_origin
 
 
 def test_each_run_has_a_line_of_80_columns(trained, runs, capsys):
@@ -80,8 +36,8 @@ def test_each_run_has_a_line_of_80_columns(trained, runs, capsys):
 
 
 def test_json_has_whole_keys_and_all_metrics(trained, runs, capsys):
-    main(["runs", "list", "--json", "--no-collect"])
-    listed = json.loads(capsys.readouterr().out)
+    _, lines, _ = told(capsys, "list", "--json", "--no-collect")
+    listed = json.loads("\n".join(lines))
     records = trained.records()
     assert {run["key"] for run in listed["runs"]} == records.keys()
     for run in listed["runs"]:
@@ -101,17 +57,6 @@ def change(path, old, new):
     text = path.read_text()
     assert old in text
     path.write_text(text.replace(old, new))
-
-
-def rewrite(file, edit):
-    """Change a record.json, as another time or another version would have written it."""
-    import hashlib
-
-    found = json.loads(file.read_text())
-    del found["checksum"]
-    edit(found)
-    checksum = hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
-    file.write_text(json.dumps(found | {"checksum": checksum}))
 
 
 def states(capsys, *options):
@@ -196,6 +141,79 @@ def test_a_project_that_cannot_be_collected_says_so_once(trained, capsys):
     assert content(trained.path / ".ablation") == before
 
 
+ORIGIN = {"train": "m:train", "code": "c" * 32, "data": "d" * 32, "libraries": {"numpy": "2.1"}}
+
+
+@pytest.mark.parametrize(
+    ("mode", "changes", "word"),
+    [
+        ("full", {}, "unknown"),
+        ("alone", {}, "unknown"),  # trained outside pytest: a full case may take it
+        ("quick", {}, "unused"),
+        ("full", {"data": "e" * 32}, "unknown"),
+        ("quick", {"data": "e" * 32}, "stale"),
+        ("full", {"code": "e" * 32}, "unknown"),  # the open study's own
+        ("full", {"code": "f" * 32}, "stale"),
+        ("full", {"libraries": {"numpy": "1.0"}}, "stale"),
+        ("full", {"train": "m:other"}, "unknown"),
+        ("quick", {"train": "m:other"}, "unused"),
+    ],
+)
+def test_only_runs_that_an_open_study_may_need_are_unknown(mode, changes, word):
+    """Its baseline is the best cell of a grid that is not trained yet."""
+    known = PlannedRun("m:train", "c" * 32, "d" * 32, {"numpy": "2.1"})
+    why = "its rows are known when its grid is trained"
+    trained_by = [("m:train", "c" * 32), ("m:train", "e" * 32), ("m:other", "c" * 32)]
+    studies = [OpenStudy("parts", "full", *of, why) for of in trained_by]
+    planned = Planned({"key": known}, {}, tuple(studies), "3.11")
+    assert state_of_origin("key", ORIGIN, "3.11.2", planned, mode).word == "current"
+    state = state_of_origin("old", ORIGIN | changes, "3.11.2", planned, mode)
+    assert state.word == word
+    assert word != "unknown" or state.reason == f"perhaps one of parts (full): {why}"
+
+
+def test_a_run_of_a_study_that_hangs_on_a_grid_is_perhaps_one_of_it(trained, capsys):
+    (trained.path / "test_open.py").write_text(OPEN)
+    (trained.path / "test_softmax.py").unlink()
+    found, reasons, err = states(capsys)
+    assert set(found.values()) == {"unknown"}
+
+    (reason,) = reasons
+    assert reason.startswith("6 unknown: perhaps one of parts (quick): its rows are known when ")
+    assert err == "not all runs are known of parts (quick): its rows are known when its grid is " \
+        "trained\n"  # fmt: skip
+
+
+OPEN = """
+from pytest_ablation import Mode, Study, Variant
+from softmax import BASELINE, train
+
+grid = Study.grid("grid", train=train, baseline=BASELINE, axes={"momentum": [0.0, 0.2]},
+                  metrics=["top1"], select="top1", quick=Mode(seeds=2, epochs=3))
+parts = Study("parts", train=train, baseline=BASELINE, metrics=["top1"],
+              variants=[Variant("no_bias", use_bias=False)],
+              quick=Mode(seeds=2, epochs=3, config=grid.best()))
+
+@parts.cases
+def test_parts(ablation):
+    ablation.run()
+"""
+
+
+def test_the_row_of_a_label_is_seen_in_80_columns(trained, runs, capsys):
+    def rename(content):
+        origin = content["record"]["origin"]
+        origin["label"] = origin["label"].replace("softmax", "a-study-with-a-long-name")
+
+    for file in runs.glob("*/record.json"):
+        rewrite(file, rename)
+    _, lines, _ = told(capsys, "list", "--no-collect")
+    assert max(map(len, lines)) <= 80
+    assert [line.split()[2] for line in lines[1:7]] == [
+        "baseline", "baseline", "no_bias", "no_bias", "wild", "wild",
+    ]  # fmt: skip
+
+
 def test_options_after_two_dashes_reach_pytest(trained, capsys):
     status, lines, _ = told(capsys, "list", "--", "--ablation-device=cpu")
     assert status == 0
@@ -241,132 +259,6 @@ def test_the_beginning_of_a_key_must_mean_one_run(trained, runs, capsys):
     assert len(list(runs.iterdir())) == 8
 
 
-def test_nothing_is_removed_unasked(trained, runs, capsys):
-    before = content(runs)
-    for words in (["--all"], [next(iter(trained.records()))], ["--damaged"]):
-        status, lines, _ = told(capsys, "remove", *words)
-        assert (status, lines[-1].endswith("say so with --yes")) in ((1, True), (0, False))
-    assert told(capsys, "remove")[0] == 2
-    assert content(runs) == before
-
-
-def test_a_run_that_is_trained_just_now_stays(trained, runs, capsys):
-    first, second = sorted(trained.records())[:2]
-    (trained.path / ".ablation" / "checkpoints" / first).mkdir(parents=True)
-    lock = FileLock(trained.path / ".ablation" / "locks" / f"{first}.lock")
-    with lock:
-        status, _, err = told(capsys, "remove", first, second, "--checkpoints", "--yes")
-        assert status == 1
-        assert err.count(f"{first} is being trained just now") == 2
-        assert ((runs / first).exists(), (runs / second).exists()) == (True, False)
-        assert (trained.path / ".ablation" / "checkpoints" / first).exists()
-    assert told(capsys, "remove", first, "--checkpoints", "--yes")[0] == 0
-    assert not (runs / first).exists()
-    assert list((trained.path / ".ablation" / "checkpoints").iterdir()) == []
-    assert [path.name for path in runs.iterdir() if path.name.startswith(".")] == []
-
-
-def test_stale_checkpoints_go_with_stale_runs(trained, capsys):
-    """Of a run that nobody will go on with, for its code is another now."""
-    store = trained.path / ".ablation" / "checkpoints"
-    key, found = next(iter(trained.records().items()))
-    origin = found["record"]["origin"]
-    kept = {
-        key: origin,
-        "a" * 32: {**origin, "code": "other", "libraries": []},
-        "b" * 32: {**origin, "python": "3.4.1"},
-        "c" * 32: {**origin, "train": "gone:train"},  # of a study that is not selected, perhaps
-        "d" * 32: {**origin, "label": "own other"},  # of a seed that no case has now
-        "e" * 32: None,
-    }
-    for name, of in kept.items():
-        CheckpointFolder(store / name, key=name, origin=of).write(1, {}, {}, {})
-    (store / f".new-{'a' * 32}-12345678").mkdir()
-    with FileLock(store.parent / "locks" / f"{'a' * 32}.lock"):
-        status, lines, err = told(capsys, "remove", "--stale", "--yes")
-        assert (status, lines[-1][:23]) == (1, "2 checkpoints: frees 1.")
-        assert f"{'a' * 32} is being trained just now" in err
-        assert {path.name[0] for path in store.iterdir()} == set("acde.") | {key[0]}
-        assert told(capsys, "remove", "--checkpoints", "--yes")[0] == 1
-        names = sorted(path.name for path in store.iterdir())
-        assert names == [f".new-{'a' * 32}-12345678", "a" * 32], "half of it is being written"
-    assert told(capsys, "remove", "--stale", "--yes")[0] == 0
-    assert [path.name[0] for path in store.iterdir()] == ["."]
-    assert len(trained.records()) == 6
-
-
-def test_all_means_what_sessions_made_and_nothing_else(trained, runs, tmp_path_factory, capsys):
-    outside = tmp_path_factory.mktemp("outside")
-    (outside / "precious").write_text("mine")
-    store = trained.path / ".ablation"
-    (runs / ("e" * 32)).symlink_to(outside)
-    next(runs.glob("[0-9a-f]*/history.csv")).unlink()
-    link = next(path for path in runs.iterdir() if not path.is_symlink()) / "more"
-    link.symlink_to(outside)
-    (runs / "notes by hand").mkdir()
-    (store / "damaged").mkdir()
-    (store / "damaged" / "old").symlink_to(outside)
-    (store / "cache" / "vectors").write_text("kept")
-    (store / "checkpoints").symlink_to(outside)
-    assert told(capsys, "remove", "--all", "--yes")[0] == 0
-    assert content(outside) == {"precious": b"mine"}
-    assert [path.name for path in runs.iterdir()] == ["notes by hand"]
-    assert (store / "cache" / "vectors").read_text() == "kept"
-    assert list((store / "damaged").iterdir()) == []
-
-
-def flip_a_byte(path):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 0xFF
-    path.write_bytes(data)
-
-
-@pytest.mark.parametrize("name", ["record.json", "history.csv", "predictions.npz",
-                                  "model.safetensors"])  # fmt: skip
-def test_verify_finds_one_wrong_byte_in_any_file(trained, runs, capsys, name):
-    assert told(capsys, "verify") == (0, ["6 runs read: 6 whole, 0 damaged, 0 left over"], "")
-    file = next(runs.glob(f"*/{name}"))
-    flip_a_byte(file)
-    status, lines, _ = told(capsys, "verify")
-    assert status == 1
-    assert lines[0].startswith(f"damaged: {file.parent}")
-    assert "6 runs read: 5 whole, 1 damaged, 0 left over" in lines
-    assert file.exists()
-    status, lines, _ = told(capsys, "verify", "--set-aside")
-    assert (status, lines[1]) == (1, "  moved to damaged/")
-    assert told(capsys, "verify")[0] == 0
-    assert [path.name[:32] for path in (runs.parent / "damaged").iterdir()] == [file.parent.name]
-
-
-def test_verify_tells_what_killed_sessions_left(trained, runs, capsys):
-    key = next(iter(trained.records()))
-    (runs / f".new-{key}-0123abcd").mkdir()
-    (runs / "by hand.txt").write_text("")
-    status, lines, _ = told(capsys, "verify")
-    assert status == 1
-    assert lines[0].startswith(f"left over: runs/.new-{key}-0123abcd")
-    assert lines[1].startswith("no run: runs/by hand.txt")
-    with FileLock(runs.parent / "locks" / f"{key}.lock"):  # it is being written just now
-        assert told(capsys, "verify")[0] == 0
-
-
-def test_damaged_runs_are_listed_and_removed(trained, runs, capsys):
-    file = next(runs.glob("*/record.json"))
-    file.write_text(file.read_text()[:50])
-    (runs.parent / "damaged" / f"{'a' * 32}-12345678").mkdir(parents=True)
-    _, lines, _ = told(capsys, "list", "--no-collect")
-    assert [line.split()[1] for line in lines if line.startswith(file.parent.name[:12])] == [
-        "damaged"
-    ]
-    status, lines, _ = told(capsys, "show", file.parent.name, "--no-collect")
-    assert (status, any(line.startswith("damaged: ") for line in lines)) == (1, True)
-    status, lines, _ = told(capsys, "remove", "--damaged", "--yes")
-    assert status == 0
-    assert lines[-1].startswith("1 run, 1 damaged record: frees ")
-    assert not file.parent.exists()
-    assert len(trained.records()) == 5
-
-
 def test_no_text_from_a_record_moves_the_cursor(trained, runs, capsys):
     file = next(runs.glob("*/record.json"))
     evil = "\x1b[2J\r\n\u202eevil"
@@ -387,31 +279,8 @@ def test_a_store_that_is_none_says_so(project, capsys):
     assert not (project.path / "nowhere").exists()
 
 
-@pytest.mark.skipif(os.name != "posix", reason="a terminal of POSIX")
-@pytest.mark.parametrize(
-    ("typed", "status", "left"), [("\n", 1, 6), ("\x03", 1, 6), ("\x04", 1, 6), ("yes\n", 0, 5)]
-)
-def test_the_question_at_a_terminal_is_answered(trained, runs, typed, status, left):
-    ours, its = os.openpty()
-    command = [sys.executable, "-m", "pytest_ablation", "runs", "remove", min(trained.records())]
-    code = "import os, sys; os.setsid(); os.close(os.open(os.ttyname(0), os.O_RDWR)); "
-    code += "os.execv(sys.argv[1], sys.argv[1:])"  # the terminal is the command's own now
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, *command], stdin=its, stdout=its, stderr=subprocess.PIPE
-    )
-    os.close(its)
-    screen = b""
-    while b"[y/N]" not in screen:
-        screen += os.read(ours, 1000)
-    os.write(ours, typed.encode())
-    assert process.communicate(timeout=30)[1] == b""
-    assert process.returncode == status
-    os.close(ours)
-    assert len([path for path in runs.iterdir() if path.name[0] != "."]) == left
-
-
 def test_who_reads_along_may_stop(trained):
-    command = f"{sys.executable} -m pytest_ablation runs list --no-collect | head -1"
+    command = f"{shlex.quote(sys.executable)} -m pytest_ablation runs list --no-collect | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True)
     assert done.stdout.startswith("key ")
     assert done.stderr == ""

@@ -5,15 +5,17 @@ import os
 
 import numpy as np
 import pytest
+from in_process import planned
 from projects import trained_project
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from pytest_ablation import Mode, Run
+from pytest_ablation import Mode, Run, Study, Variant
 from pytest_ablation.digests import digest
 from pytest_ablation.errors import AblationError
 from pytest_ablation.record_files import files_of
 from pytest_ablation.store import Store
+from pytest_ablation.training import Workplace, obtain
 
 VARIANT = 'Variant("no_bias", use_bias=False)'
 SAVE = "--ablation-save-models"
@@ -243,3 +245,45 @@ def test_weights_that_cannot_be_kept_are_an_error_with_advice_only_where_they_ar
     run = make_run(keep_weights=False)
     run.save_weights({"odd": array})
     assert run.weights is None
+
+
+def obtained(tmp_path, session, *, fresh=True, save_models=False):
+    """The record of one run, and its model, as this session and the store have them then."""
+    study = Study("s", train=told_weights, baseline={"scale": 1.0}, metrics=["top1"],
+                  variants=[Variant("v", scale=2.0)], quick=Mode(seeds=1))  # fmt: skip
+    spec = next(iter(planned(study)[1].values()))
+    store = Store(tmp_path)
+    store.prepare()
+    place = Workplace(
+        store=tmp_path, journal=tmp_path / "sessions" / session, session=session, fresh=fresh,
+        device="cpu", device_index=0, data_dir=None, threads=1, save_models=save_models,
+    )  # fmt: skip
+    record = obtain(spec, place)
+    assert record.session == session
+    assert store.read(spec.key) == record
+    path = store.model_path(spec.key)
+    return record, None if path is None else load_file(path)["w"].tolist()
+
+
+def told_weights(config, run):
+    path = os.environ.get("_TEST_CHANCE")  # what a GPU's order of additions would do
+    run.save_weights({"w": np.float32([config["scale"], 0.0 if path is None else float(path)])})
+    return {"top1": 0.5}
+
+
+def test_a_model_that_one_session_keeps_is_not_lost_to_another_that_trains_the_run_again(
+    tmp_path, monkeypatch
+):
+    """Two sessions with --ablation-fresh at once, of which one keeps models."""
+    assert obtained(tmp_path, "other")[1] is None
+    first, model = obtained(tmp_path, "keeps", save_models=True)
+    monkeypatch.setenv("_TEST_CHANCE", "0.5")
+    again, other = obtained(tmp_path, "fresh")
+    assert (model, other) == ([1.0, 0.0], [1.0, 0.5]), "each record has the model of its weights"
+    assert first.outcome["weights"] != again.outcome["weights"]
+
+
+def test_a_model_that_was_removed_to_make_room_is_not_kept_again_unasked(tmp_path):
+    record, _ = obtained(tmp_path, "keeps", save_models=True)
+    Store(tmp_path).model_path(record.key).unlink()
+    assert obtained(tmp_path, "fresh")[1] is None

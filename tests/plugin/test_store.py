@@ -211,5 +211,5 @@ def test_a_report_that_cannot_be_written_at_the_end_turns_the_session_red(projec
     (project.path / "reports" / "quick" / "report.md").mkdir(parents=True)
     result = project.run("-m", "quick")
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["*the reports could not be written: *the runs are kept in *"])
+    result.stdout.fnmatch_lines(["*the reports in * could not be written: *the runs are kept in *"])
     assert len(project.records()) == 6

@@ -2,9 +2,11 @@
 
 import functools
 import importlib
+import importlib.metadata
 import sys
 import textwrap
 
+import numpy as np
 import pytest
 
 from pytest_ablation.training_code import training_code
@@ -96,9 +98,12 @@ def test_the_other_function_has_a_digest_of_its_own(project):
 
 
 def test_libraries_are_named_with_their_versions(project):
-    import numpy
-
-    assert project().libraries["numpy"] == numpy.__version__
+    """Also one whose module has another name, and none that this machine has not."""
+    late = "from project_lazy", "import sklearn, no_such_module\n            from project_lazy"
+    libraries = project({"project_entry.py": late}).libraries
+    assert libraries["numpy"] == np.__version__
+    assert libraries["scikit-learn"] == importlib.metadata.version("scikit-learn")
+    assert set(libraries) <= {"numpy", "scikit-learn", "torch"}
 
 
 def test_the_names_that_the_code_reads(project):
