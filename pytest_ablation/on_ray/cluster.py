@@ -6,6 +6,7 @@ cluster and schedules nothing.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
@@ -32,6 +33,13 @@ from pytest_ablation.options import (
 _KNOCK_SECONDS = 5.0
 _CONNECT_SECONDS = 30.0  # it takes 2, but machines may be busy
 _RAY_CLIENT = "ray://"
+#: Ray reads these when it is imported. After a minute without its head node it would end the
+#: process, report and all: watch.py gives up earlier, and ends the session in good order.
+_OF_THE_DRIVER = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_gcs_rpc_server_reconnect_timeout_s": "86400",
+}
+_LEAVE_SECONDS = 10.0
 _MIB_PER_SECOND = 4  # at least, to pack and upload the project
 _START = (
     "start one with `ray start --head` (and `ray start --address=HOST:PORT` on the other machines, "
@@ -76,7 +84,8 @@ def imported_ray() -> Any:
         It is not installed.
     """
     handler = signal.getsignal(signal.SIGTERM)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    for name, value in _OF_THE_DRIVER.items():
+        os.environ.setdefault(name, value)
     try:
         import ray
     except ModuleNotFoundError as error:
@@ -111,8 +120,21 @@ def connect(options: Options, project: ShippedProject) -> Share:
     try:
         return _checked_share(ray, options)
     except AblationError:
-        ray.shutdown()
+        leave(ray)
         raise
+
+
+def leave(ray: Any) -> None:
+    """``ray.shutdown``, which takes minutes where the head node is silent: reports come first.
+
+    The process waits for it at its end, where it would crash otherwise.
+    """
+    thread = threading.Thread(target=ray.shutdown, daemon=True)
+    thread.start()
+    thread.join(_LEAVE_SECONDS)
+    if thread.is_alive():
+        atexit.unregister(ray.shutdown)  # a second time at once
+        atexit.register(thread.join)
 
 
 def _check_reachable(address: str) -> None:
@@ -177,6 +199,8 @@ def _words(problem: BaseException, where: str) -> str:
             f" What git ignores, hidden folders and files of more than {LARGEST_FILE_MIB} MiB are "
             f"left out already; data belong into a folder that --ablation-data names"
         )
+    if "Version mismatch" in text:
+        text += "\nAll machines of a cluster need the same Ray and the same Python"
     return f"the Ray cluster{where} cannot be used: {text}"
 
 

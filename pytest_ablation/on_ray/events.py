@@ -27,7 +27,7 @@ class NodeEvents:
     def __init__(self, journal: Journal, ended: Container[str]) -> None:
         self._journal = journal
         self._ended = ended
-        self._nodes: dict[str, str] = {}
+        self._nodes: dict[str, str] = {}  # Ray's ids
         self._told: dict[str, float] = {}
 
     def take(self, events: Iterable[Mapping[str, Any]]) -> None:
@@ -37,7 +37,7 @@ class NodeEvents:
             if key is None or key in self._ended:
                 continue
             if event["kind"] == "started":
-                self._nodes[key] = event["node"]
+                self._nodes[key] = event["node_id"]
             if event["kind"] != "epoch" or self._is_time_for(key):
                 self._journal.tell(**event)
 
@@ -47,12 +47,12 @@ class NodeEvents:
             if event["kind"] != "started" or event["key"] not in self._nodes:
                 self._journal.tell(**event)
 
-    def node_of(self, key: str) -> str:
-        """Where a run trains, or last did; "" where that is not known."""
-        return self._nodes.get(key, "")
+    def on_nodes(self, nodes: Container[str]) -> list[str]:
+        """The keys of runs that train on one of these nodes, by Ray's ids, as far as is known."""
+        return [key for key, node in self._nodes.items() if node in nodes]
 
     def forget(self, key: str) -> None:
-        """A run has ended."""
+        """A run has ended, or begins anew."""
         self._nodes.pop(key, None)
         self._told.pop(key, None)
 

@@ -22,10 +22,10 @@ from typing import Any
 
 from filelock import Timeout
 
-from pytest_ablation.errors import AblationError
+from pytest_ablation.errors import AblationError, described
 from pytest_ablation.executors import Outcome
 from pytest_ablation.journal import Journal
-from pytest_ablation.on_ray.cluster import connect, fits, imported_ray
+from pytest_ablation.on_ray.cluster import connect, imported_ray, leave
 from pytest_ablation.on_ray.data import DataFolder, content_digest
 from pytest_ablation.on_ray.events import NodeEvents
 from pytest_ablation.on_ray.locks import RunLocks
@@ -33,19 +33,28 @@ from pytest_ablation.on_ray.node import Errand, Returned, lacking
 from pytest_ablation.on_ray.post import DATA_WANTED, Parcel, Post
 from pytest_ablation.on_ray.project import shipped_project
 from pytest_ablation.on_ray.task import UnsendableRun, packed, training_task
-from pytest_ablation.options import Options
+from pytest_ablation.on_ray.watch import Watch
+from pytest_ablation.options import CPUS_PER_RUN_OPTION, Options
 from pytest_ablation.plan import RunSpec
 from pytest_ablation.store import DamagedRecord, Store, UnwritableStore
-from pytest_ablation.training import Failure, Workplace, tell_failure, usable_record
+from pytest_ablation.training import (
+    Failure,
+    Workplace,
+    keeping_its_model,
+    tell_failure,
+    usable_record,
+)
 
 _POLL_SECONDS = 0.2
+_Arrived = queue.SimpleQueue[tuple[str, Any, Future[Any]]]  # key, reference, what came of it
 _POST_SECONDS = 0.5  # between two looks for events
 _MOST_DEATHS = 2  # of processes, by one run
 _MOST_MOVES = 3  # of one run, from nodes that were lost
-_LOOK_SECONDS = 1.0  # between two looks at other sessions and at the nodes
-_STUCK_SECONDS = 60.0
+_LOOK_SECONDS = 1.0  # between two looks at other sessions and at the cluster
 _CANCEL_SECONDS = 3.0
+_MESSAGE_BYTES = 50_000  # each task carries it, and Ray up to 100 kB of an argument
 _POST = ""  # in place of a key
+_NO_RAY_HERE = "Ray has ended on the machine where pytest runs (its raylet): start it there again"
 
 
 class RayExecutor:
@@ -84,9 +93,9 @@ class RayExecutor:
         self._elsewhere: dict[str, RunSpec] = {}  # another session is training them
         self._deaths: collections.Counter[str] = collections.Counter()
         self._moves: collections.Counter[str] = collections.Counter()
-        self._arrived: queue.SimpleQueue[tuple[str, Future[Any]]] = queue.SimpleQueue()
+        self._arrived: _Arrived = queue.SimpleQueue()
         self._events = NodeEvents(self._journal, self._outcomes)
-        self._last_fit = self._last_look = self._last_ask = time.monotonic()
+        self._last_look = self._last_ask = time.monotonic()
         self._is_asking = self._is_closed = False
         self._needed = 0  # bytes of the largest run that could not be kept, 0 where all could
         self._connect(options)
@@ -94,23 +103,26 @@ class RayExecutor:
     def _connect(self, options: Options) -> None:
         folders = [options.store_dir, options.report_dir, options.data_dir]
         project = shipped_project(options.root, [path for path in folders if path is not None])
-        self._share = connect(options, project)
+        share = connect(options, project)
+        self._watch = Watch(self._ray, share)
         data = None if options.data_dir is None else DataFolder.of(options.data_dir)
         errand = Errand(
             session=self._place.session,
             fresh=self._place.fresh,
             device=self._place.device,
-            threads=max(1, int(self._share.cpus)),
+            threads=max(1, int(share.cpus)),
             save_models=self._place.save_models,
             checkpoint_seconds=self._place.checkpoint_seconds,
-            gpus=self._share.gpus,
+            gpus=share.gpus,
             home=home_of(self._place.store),
             import_folders=project.import_folders,
             environment={n: v for n, v in os.environ.items() if n.startswith("ABLATION_")},
             data=data,
         )
-        self._errand = self._ray.put(pickle.dumps(errand))
-        self._task = training_task(self._ray, self._share)
+        message = pickle.dumps(errand)
+        # An object of Ray's store ends this process where its own node is lost; a message does not.
+        self._errand = message if len(message) <= _MESSAGE_BYTES else self._ray.put(message)
+        self._task = training_task(self._ray, share)
         self._data = data
         self._post = self._new_post()
 
@@ -152,7 +164,8 @@ class RayExecutor:
             with contextlib.suppress(Exception):
                 self._ray.cancel(reference, force=True)
         self._references.clear()
-        self._ray.shutdown()
+        self._watch.end()
+        leave(self._ray)
         self._locks.release_all()
 
     # --- to the nodes ------------------------------------------------------------------------
@@ -198,7 +211,7 @@ class RayExecutor:
 
     def _send(self, spec: RunSpec) -> None:
         try:
-            message = packed(spec)
+            message = packed(keeping_its_model(spec, self._store))
         except UnsendableRun as error:
             self._fail(spec.key, Failure(str(error)))
             return
@@ -208,7 +221,7 @@ class RayExecutor:
 
     def _when_done(self, key: str, reference: Any) -> None:
         reference.future().add_done_callback(
-            functools.partial(_put, self._arrived, key)  # from a thread of Ray
+            functools.partial(_put, self._arrived, key, reference)  # from a thread of Ray
         )
 
     def _send_data(self) -> None:
@@ -238,7 +251,7 @@ class RayExecutor:
         except queue.Empty:
             return
 
-    def _take(self, key: str, future: Future[Any]) -> None:
+    def _take(self, key: str, reference: Any, future: Future[Any]) -> None:
         error = future.exception()
         if key == _POST:
             self._is_asking = error is not None  # without its actor there are no events any more
@@ -247,9 +260,9 @@ class RayExecutor:
             if any(event["kind"] == DATA_WANTED for event in events):
                 self._send_data()
             return
-        self._references.pop(key, None)
-        if key in self._outcomes:
+        if self._references.get(key) is not reference:  # given up, or begun anew elsewhere
             return
+        del self._references[key]
         if error is not None:
             self._after(key, error)
             return
@@ -289,23 +302,37 @@ class RayExecutor:
     def _after(self, key: str, error: BaseException) -> None:
         """Try a run again elsewhere that lost its node or its process, or let it fail."""
         kinds = self._ray.exceptions
-        node = self._events.node_of(key)
         if isinstance(error, (kinds.NodeDiedError, kinds.ObjectLostError)):
-            self._moves[key] += 1
-            if self._moves[key] <= _MOST_MOVES:
-                self._send(self._specs[key])
-                return
-            self._fail(key, Failure(f"{self._moves[key]} times the node that trained it was lost"))
+            self._move(key)
         elif isinstance(error, (kinds.WorkerCrashedError, kinds.OutOfMemoryError)):
             self._deaths[key] += 1
             if self._deaths[key] < _MOST_DEATHS:
                 self._send(self._specs[key])
                 return
             is_memory = isinstance(error, kinds.OutOfMemoryError)
-            self._fail(key, Failure(_died(self._deaths[key], node, is_memory), str(error)))
+            how = _died(self._deaths[key], self._node_of(key), is_memory)
+            self._fail(key, Failure(how, str(error)))
+        elif isinstance(error, kinds.LocalRayletDiedError):
+            self._fail(key, Failure(_NO_RAY_HERE, str(error)))
         else:
             cause = getattr(error, "cause", None) or error
-            self._fail(key, Failure(f"{type(cause).__name__}: {cause}", str(error)))
+            self._fail(key, Failure(described(cause), str(error)))
+
+    def _move(self, key: str) -> None:
+        """Train a run anew that has lost its node."""
+        self._references.pop(key, None)
+        self._events.forget(key)
+        self._moves[key] += 1
+        if self._moves[key] <= _MOST_MOVES:
+            self._send(self._specs[key])
+        else:
+            self._fail(key, Failure(f"{self._moves[key]} times the node that trained it was lost"))
+
+    def _node_of(self, key: str) -> str:
+        """Where a run was that died, which is known here sooner than that it had begun there."""
+        with contextlib.suppress(Exception):  # the actor is lost too
+            return self._ray.get(self._post.node_of.remote(key), timeout=_POST_SECONDS)
+        return ""
 
     def _fail(self, key: str, failure: Failure, needed: int = 0) -> None:
         tell_failure(self._place, key, failure, needed)
@@ -326,20 +353,18 @@ class RayExecutor:
     # --- while waiting -----------------------------------------------------------------------
 
     def _look_around(self) -> None:
-        """Now and then: has another session trained what it had, is there any node left?"""
+        """Now and then: has another session trained what it had, is the cluster still there?"""
         now = time.monotonic()
         if now - self._last_look < _LOOK_SECONDS:
             return
         self._last_look = now
         for key in list(self._elsewhere):
             self._begin(self._elsewhere.pop(key))
-        if not self._references or fits(self._share, self._ray.nodes()):
-            self._last_fit = now
-        elif now - self._last_fit > _STUCK_SECONDS:
-            self._fail_all(
-                f"no node of the Ray cluster can take it any more: it asks for {self._share}, and "
-                f"for {_STUCK_SECONDS:.0f} seconds none that is alive has had that"
-            )
+        for key in self._events.on_nodes(self._watch.newly_lost()):
+            if key in self._references:  # on a node in silence Ray itself gives up after 7 minutes
+                self._move(key)
+        if self._references and (trouble := self._watch.trouble()):
+            self._fail_all(trouble)
 
 
 def home_of(store: Path) -> str:
@@ -348,15 +373,16 @@ def home_of(store: Path) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _put(arrived: queue.SimpleQueue[tuple[str, Future[Any]]], key: str, done: Future[Any]) -> None:
-    arrived.put((key, done))
+def _put(arrived: _Arrived, key: str, reference: Any, done: Future[Any]) -> None:
+    arrived.put((key, reference, done))
 
 
 def _died(times: int, node: str, is_memory: bool) -> str:
     where = f", last on node {node}" if node else ""
     how = (
-        "Ray ended it because the node was short of memory"
+        f"Ray ended it because the node was short of memory: a larger {CPUS_PER_RUN_OPTION} lets "
+        f"fewer runs train there at once"
         if is_memory
         else "a segmentation fault, os._exit, or out of memory? Ray's logs there may say"
     )
-    return f"the process that trained it died {times} times{where} ({how})"
+    return f"the training process died {times} times{where} ({how})"

@@ -17,7 +17,6 @@ import shutil
 import sys
 import tempfile
 import time
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +82,7 @@ def train_on_node(message: bytes, errand: bytes, post: Any) -> Returned:
     post : handle of the actor :class:`Post`
     """
     node = _node()
-    teller = Teller(post, node)
+    teller = Teller(post, node, _node_id())
     try:
         facts: Errand = pickle.loads(errand)  # from our own driver, never from disk
         _prepare_process(facts)
@@ -94,7 +93,7 @@ def train_on_node(message: bytes, errand: bytes, post: Any) -> Returned:
     except AblationError as error:
         outcome = Failure(str(error))
     except BaseException as error:  # pytest.skip() in a training function, say
-        outcome = Failure(f"{type(error).__name__}: {error}", traceback.format_exc())
+        outcome = Failure.of(error)
     if isinstance(outcome, Failure):
         return Returned(None, _with_node(outcome, node), teller.last_events())
     CheckpointFolder(Store(place.store).checkpoints / spec.key).remove()
@@ -107,6 +106,12 @@ def _node() -> str:
     return f"{platform.node()} ({ray.util.get_node_ip_address()})"
 
 
+def _node_id() -> str:
+    import ray
+
+    return ray.get_runtime_context().get_node_id()
+
+
 def lacking(node: str, module: str) -> str:
     """The sentence about a module that a node cannot import."""
     return (
@@ -116,11 +121,12 @@ def lacking(node: str, module: str) -> str:
 
 
 def _with_node(failure: Failure, node: str) -> Failure:
-    """The failure of an import says where it failed, and what to do."""
-    kind, _, text = failure.message.partition(": No module named ")
-    if kind != "ModuleNotFoundError":
-        return failure
-    return Failure(lacking(node, text.split("'")[1] if "'" in text else text), failure.details)
+    """A traceback says where it comes from, the failure of an import also what to do."""
+    message, details = failure.message, failure.details
+    kind, _, text = message.partition(": No module named ")
+    if kind == "ModuleNotFoundError":
+        message = lacking(node, text.split("'")[1] if "'" in text else text)
+    return Failure(message, details and f"On node {node}:\n{details}")
 
 
 def _prepare_process(errand: Errand) -> None:
@@ -133,7 +139,12 @@ def _prepare_process(errand: Errand) -> None:
         os.environ[VISIBLE] = ""
     elif errand.gpus < 1 and VISIBLE in os.environ:
         GpuShare(os.environ[VISIBLE], is_shared=True).take()
-    # Ray sets it to the cores of the run, which the threads follow from; NumPy has read another.
+    _forget_threads_of_ray()
+
+
+@functools.cache  # a later run keeps what Ray sets: its threads are limited already
+def _forget_threads_of_ray() -> None:
+    """Ray sets it to the cores of the run, which the threads follow from; NumPy read another."""
     os.environ.pop("OMP_NUM_THREADS", None)
 
 

@@ -31,15 +31,22 @@ class Parcel:
 
 
 class Post:
-    """The actor: a list of events, and where the data are once a node has asked for them."""
+    """The actor: events, where runs began, and where data are once a node has asked for them."""
 
     def __init__(self) -> None:
         self._events: list[dict[str, Any]] = []
+        self._nodes: dict[str, str] = {}
         self._is_asked = False
         self._parcel: Parcel | None = None
 
     def tell(self, event: dict[str, Any]) -> None:
         self._events.append(event)
+        if event["kind"] == "started":
+            self._nodes[event["key"]] = event["node"]
+
+    def node_of(self, key: str) -> str:
+        """Where a run last began, "" where that is not known."""
+        return self._nodes.get(key, "")
 
     def take(self) -> list[dict[str, Any]]:
         """The events since the last call."""
@@ -65,12 +72,12 @@ class Teller:
     Parameters
     ----------
     post : handle of the actor
-    node : what to call this node; events of a beginning say it
+    node, node_id : what to call this node, and its id in Ray; events of a beginning say them
     """
 
-    def __init__(self, post: Any, node: str) -> None:
+    def __init__(self, post: Any, node: str, node_id: str = "") -> None:
         self._post = post
-        self._node = node
+        self._node = {"node": node, "node_id": node_id}
         self._last: dict[str, float] = {}
         self._with_result: list[dict[str, Any]] = []
         self._newest: dict[str, dict[str, Any]] = {}
@@ -89,7 +96,7 @@ class Teller:
                 return
             self._last[kind] = now
         if kind == "started":
-            event["node"] = self._node
+            event |= self._node
             self._with_result.append(event)
         self._post.tell.remote(event)
 

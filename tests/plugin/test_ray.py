@@ -2,16 +2,21 @@
 
 import json
 import os
+import platform
+import re
 import signal
 import subprocess
 import sys
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
-from projects import OWN
-from ray_nodes import ray_nodes
+from projects import OWN, Project, set_environment
+from ray_nodes import OTHER_NAME, ray_nodes
 from waiting import wait_until
 
-pytest.importorskip("ray")
+pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="needs requirements-ray.txt")
 
 VARIANTS = 'Variant("no_bias", use_bias=False), Variant("heavy", momentum=0.5)'
 
@@ -38,21 +43,24 @@ def train(config, run):
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    with ray_nodes(1, 1) as nodes:
+def cluster(tmp_path_factory):
+    with ray_nodes(1, 1, hidden=tmp_path_factory.mktemp("here")) as nodes:
         yield nodes
 
 
 class RayProject:
-    """A project whose sessions train on the cluster, and what its runs have marked."""
+    """A project whose sessions train on the cluster, and what its runs have marked.
 
-    def __init__(self, project, cluster, monkeypatch):
-        self.project = project
+    The project is on the machine of the first node, the marks are in a folder that all see.
+    """
+
+    def __init__(self, shared, cluster, monkeypatch):
+        self.project = project = Project(Path(tempfile.mkdtemp(dir=cluster.hidden)))
         self.options = ["--ablation-executor=ray", f"--ablation-ray-address={cluster.address}"]
         self.started = []
-        self.marks_file = project.path / "marks.txt"
+        self.marks_file = shared / "marks.txt"
         monkeypatch.setenv("ABLATION_MARKS", str(self.marks_file))
-        self.go = project.path / "go"
+        self.go = shared / "go"
         self.go.touch()
         monkeypatch.setenv("ABLATION_GO", str(self.go))
         (project.path / "marked.py").write_text(TRAINING)
@@ -77,10 +85,10 @@ class RayProject:
         self.started.append(session)
         return session
 
-    def waiting_nodes(self):
-        """The nodes on which a run has begun that waits for the test."""
-        began, ended = self.marks("began"), self.marks("ended")
-        return {node for run, node, _ in set(began) - set(ended) if not run.startswith("0-")}
+    def waiting(self):
+        """Node to process, of the runs that have begun and wait for the test."""
+        under_way = set(self.marks("began")) - set(self.marks("ended"))
+        return {node: int(process) for run, node, process in under_way if run[0] != "0"}
 
     def marks(self, what):
         """(run, node, process) of each line so far."""
@@ -89,22 +97,25 @@ class RayProject:
 
 
 @pytest.fixture
-def on_ray(project, cluster, monkeypatch):
-    found = RayProject(project, cluster, monkeypatch)
+def on_ray(tmp_path, cluster, monkeypatch):
+    set_environment(monkeypatch)
+    found = RayProject(tmp_path, cluster, monkeypatch)
     yield found
     for session in found.started:  # where a test failed, one may go on
         session.kill()
         session.communicate()
 
 
-def test_the_summary_is_that_of_one_machine_and_records_name_nodes(on_ray):
+def test_the_summary_is_that_of_one_machine_and_records_name_nodes(on_ray, cluster):
     project = on_ray.project
     (project.path / "data").mkdir()
     (project.path / "data" / "factor.txt").write_text("0.7")
     (project.path / "reading.py").write_text("""
+import os
 import marked
 
 def train(config, run):
+    assert os.environ["OMP_NUM_THREADS"], "a second run of a process has all cores"
     factor = float((run.data_dir / "factor.txt").read_text())
     return marked.train({**config, "learning_rate": factor * config["learning_rate"]}, run)
 """)
@@ -112,34 +123,20 @@ def train(config, run):
     elsewhere = project.path / "elsewhere"
     local = ["--ablation-store=local", f"--ablation-report={elsewhere}", "--ablation-data=data"]
     assert project.run("-m", "quick", *local, jobs=2).ret == 0
-    # This path means another folder to each process: the nodes lack what is there for pytest.
-    result = on_ray.run("--ablation-data=/proc/self/cwd/data")
+    # The second path means another folder to each process.
+    data = "data" if cluster.is_hidden else "/proc/self/cwd/data"
+    result = on_ray.run(f"--ablation-data={data}")
     result.assert_outcomes(passed=2, deselected=2)
     result.stdout.fnmatch_lines(
         ["ablation 9/9, 0 running, 0 waiting *", "9 runs: 9 trained, 0 reused"]
     )
     assert project.summary_bytes() == (elsewhere / "quick" / "summary.csv").read_bytes()
-    nodes = {record["record"]["environment"]["ray_node"] for record in project.records().values()}
+    machines = [record["record"]["environment"] for record in project.records().values()]
+    nodes = {machine["ray_node"] for machine in machines}
     assert nodes == {node for _, node, _ in on_ray.marks("ended")} - {"here"}
     assert len(nodes) == 2
-
-
-def test_a_study_outlives_the_loss_of_a_node(on_ray, cluster):
-    on_ray.go.unlink()
-    on_ray.write_study()
-    session = on_ray.start()
-    wait_until(lambda: len(on_ray.waiting_nodes()) == 2, "both nodes train")
-    cluster.lose_a_node()
-    on_ray.go.touch()
-    try:
-        output, _ = session.communicate(timeout=60)
-    finally:
-        cluster.add_a_node()
-    assert session.returncode == 0, output
-    assert "9 runs: 9 trained, 0 reused" in output
-    began, ended = on_ray.marks("began"), on_ray.marks("ended")
-    assert len(began) > len({run for run, _, _ in ended}) == 9
-    assert {row["status"] for row in on_ray.project.rows()} == {"ok"}
+    names = {platform.node(), OTHER_NAME} if cluster.is_hidden else {platform.node()}
+    assert {machine["node"] for machine in machines} == names
 
 
 def test_runs_that_fail_say_why_and_the_others_are_there(on_ray, tmp_path_factory, monkeypatch):
@@ -163,9 +160,10 @@ def train(config, run):
     result = on_ray.run("--ablation-seeds=2")
     result.assert_outcomes(failed=4, deselected=4)
     output = " ".join(result.stdout.str().split())
-    assert "dies, seed 1: failed: the process that trained it died 2 times, last on" in output
+    assert "dies, seed 1: failed: the training process died 2 times, last on" in output
     assert "raises, seed 1: failed: RuntimeError: the disk with the data is gone" in output
     assert "lacks the module 'only_here': install it there" in output
+    assert re.search(r"On node \S+ \(\S+\): Traceback .* the disk with the data is gone", output)
     trainings = [run for run, _, _ in on_ray.marks("began") if run.startswith("1-")]
     assert len(trainings) == 1 + 2 + 1  # the baseline, one that dies twice, one that raises
     by_variant = {(row["study"], row["variant"]): row for row in on_ray.project.rows()}
@@ -228,3 +226,21 @@ def test_what_cannot_work_is_refused_before_anything_is_trained(on_ray, options,
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines([message.replace("[", "[[]")])
     assert not on_ray.marks("began")
+
+
+def test_a_study_outlives_the_loss_of_a_node(on_ray, cluster):
+    """The last test of its cluster: one node is left."""
+    on_ray.go.unlink()
+    on_ray.write_study()
+    session = on_ray.start()
+    wait_until(lambda: len(on_ray.waiting()) == 2, "both nodes train")
+    processes = on_ray.waiting().values()
+    cluster.lose_a_node()
+    wait_until(lambda: not all(map(is_training, processes)), "a run is lost with its node")
+    on_ray.go.touch()
+    output, _ = session.communicate(timeout=300)
+    assert session.returncode == 0, output
+    assert "9 runs: 9 trained, 0 reused" in output
+    began, ended = on_ray.marks("began"), on_ray.marks("ended")
+    assert len(began) > len({run for run, _, _ in ended}) == 9
+    assert {row["status"] for row in on_ray.project.rows()} == {"ok"}

@@ -16,19 +16,23 @@ from hypothesis import strategies as st
 from in_process import planned
 from projects import ROOT
 from softmax import BASELINE, train
+from waiting import wait_until
 
 from pytest_ablation import Mode, Study, Variant
 from pytest_ablation.errors import AblationError
 from pytest_ablation.journal import Journal
+from pytest_ablation.on_ray.cluster import Share
 from pytest_ablation.on_ray.data import DataFolder, LackingData, content_digest, folder_on_node
 from pytest_ablation.on_ray.events import NodeEvents
 from pytest_ablation.on_ray.node import check_libraries
 from pytest_ablation.on_ray.post import Teller
 from pytest_ablation.on_ray.project import shipped_project
+from pytest_ablation.on_ray.watch import Watch
 
 # --- the project ---------------------------------------------------------------------------------
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 def test_code_is_sent_and_stores_environments_and_large_files_are_not(tmp_path):
     sent = ["model.py", "conf.ini", "pkg/part.py", "odd [name]#.py"]
     for name in [*sent, ".git/HEAD", ".ablation/runs/a/record.json", "env/pyvenv.cfg",
@@ -194,28 +198,31 @@ def test_what_cannot_be_sent_says_so():
 
 # --- events --------------------------------------------------------------------------------------
 
+BEGAN = {"kind": "started", "key": "a", "node": "n", "node_id": "1f", "label": "s r", "seed": 0,
+         "epochs": 2}  # fmt: skip
+
 
 def test_events_that_come_after_the_end_of_their_run_are_dropped(tmp_path):
     ended, journal = set(), Journal(tmp_path)
     events = NodeEvents(journal, ended)
-    began = {"kind": "started", "key": "a", "node": "n", "label": "s r", "seed": 0, "epochs": 2}
-    events.take([began, {"kind": "epoch", "key": "a", "epoch": 1, "loss": None}])
-    assert events.node_of("a") == "n"
+    events.take([BEGAN, {"kind": "epoch", "key": "a", "epoch": 1, "loss": None}])
+    assert events.on_nodes({"1f", "2e"}) == ["a"]
+    assert events.on_nodes({"2e"}) == []
     ended.add("a")
     events.forget("a")
-    events.take([began, {"kind": "doing", "key": "a", "text": "late"}, {"kind": "data wanted"}])
+    assert events.on_nodes({"1f"}) == []
+    events.take([BEGAN, {"kind": "doing", "key": "a", "text": "late"}, {"kind": "data wanted"}])
     assert [event["kind"] for event in journal.new_events()] == ["started", "epoch"]
 
 
 def test_a_result_that_overtakes_its_beginning_brings_it_along_once(tmp_path):
     journal = Journal(tmp_path)
     events = NodeEvents(journal, set())
-    began = {"kind": "started", "key": "a", "node": "n", "label": "s r", "seed": 0, "epochs": 2}
     last = {"kind": "epoch", "key": "a", "epoch": 2, "loss": 0.5}
-    events.take_last([began, last])
+    events.take_last([BEGAN, last])
     assert [event["kind"] for event in journal.new_events()] == ["started", "epoch"]
-    events.take([{**began, "key": "b"}])
-    events.take_last([{**began, "key": "b"}])
+    events.take([{**BEGAN, "key": "b"}])
+    events.take_last([{**BEGAN, "key": "b"}])
     assert [event["key"] for event in journal.new_events()] == ["b"]
 
 
@@ -248,7 +255,43 @@ def test_many_runs_together_do_not_flood_the_journal(tmp_path):
     journal = Journal(tmp_path)
     events = NodeEvents(journal, set())
     keys = [f"run{number}" for number in range(400)]
-    events.take({"kind": "started", "key": key, "node": "n"} for key in keys)
+    events.take({"kind": "started", "key": key, "node": "n", "node_id": "1f"} for key in keys)
     for epoch in range(3):
         events.take({"kind": "epoch", "key": key, "epoch": epoch, "loss": None} for key in keys)
     assert len(journal.all_events("epoch")) == len(keys)
+
+
+# --- the cluster ---------------------------------------------------------------------------------
+
+
+class LostHead:
+    """In place of the package ray: a question about its nodes waits until the head node is back."""
+
+    def __init__(self):
+        self.is_back = threading.Event()
+        self.gcs_address = "10.0.0.1:6379"
+
+    def get_runtime_context(self):
+        return self
+
+    def nodes(self):
+        self.is_back.wait()
+        gone = {"Alive": False, "NodeID": "1f", "Resources": {}}
+        return [gone, {"Alive": True, "NodeID": "2e", "Resources": {"CPU": 1}}]
+
+
+def test_a_head_node_is_lost_after_thirty_looks_in_silence_and_may_come_back():
+    ray = LostHead()
+    watch = Watch(ray, Share(1.0, 0.0))
+    try:
+        *before, last = [watch.trouble() for _ in range(30)]
+        assert not any(before)
+        assert "head node of the Ray cluster, 10.0.0.1:6379, has not answered for 30 sec" in last
+        assert watch.trouble() == last
+        ray.is_back.set()
+        wait_until(lambda: not watch.trouble(), "the answer is heard")
+        wait_until(watch.newly_lost, "the node that is gone is told")
+        assert not watch.newly_lost()
+    finally:
+        ray.is_back.set()
+        watch.end()
