@@ -15,7 +15,9 @@ from pytest_ablation.options import FRESH_OPTION
 from pytest_ablation.results import RowResult, RunResult, StudyResult
 from pytest_ablation.told import listed, seeds
 
+ADDOPTS_VARIABLE = "PYTEST_ADDOPTS"
 _NAMED = 3  # failed runs by name
+_LONGEST_REASON = 200
 
 
 @dataclass(frozen=True)
@@ -136,12 +138,18 @@ def sentences(now: Standing) -> list[str]:
     return [" ".join(filter(None, [_counts(now), _kept(now), _failures(now)])), _how(now)]
 
 
+def heading(now: Standing) -> str:
+    """What the first sentence says before its colon; the reason in it may have a colon too."""
+    if now.is_interrupted:
+        return f"Interrupted ({now.ending.reason})"
+    return "Incomplete" if now.missing or now.open else _number_failed(now)
+
+
 def _counts(now: Standing) -> str:
     if not (now.is_interrupted or now.missing or now.open):
         return ""
-    head = f"Interrupted ({now.ending.reason})" if now.is_interrupted else "Incomplete"
     parts = [f"{now.there} of {_count(now.runs, 'run')} {_are(now.there)} there"]
-    if now.there == now.runs:
+    if now.there == now.runs > 1:
         parts = [f"all {now.runs} runs are there"]
     if now.missing:
         parts.append(f"{now.missing} {_are(now.missing)} missing")
@@ -150,7 +158,7 @@ def _counts(now: Standing) -> str:
         parts[-1] += f" ({which} had begun)"
     if now.ending.unreported:
         parts.append(f"{_count(now.ending.unreported, 'test')} did not report")
-    text = f"{head}: {', '.join(parts)}."
+    text = f"{heading(now)}: {', '.join(parts)}."
     if now.open:
         text += f" The rows of {listed(now.open)} hang on a grid's best cell, not known yet."
     return text
@@ -163,8 +171,8 @@ def _kept(now: Standing) -> str:
     after = [str(epoch) for epoch in dict.fromkeys(now.epochs)]
     what = f"after {'epoch' if len(after) == 1 else 'epochs'} {listed(after)}"
     if len(now.epochs) == 1:
-        return f"1 of them goes on from its checkpoint, {what}."
-    return f"{len(now.epochs)} of them go on from their checkpoints, {what}."
+        return f"1 run goes on from its checkpoint, {what}."
+    return f"{len(now.epochs)} runs go on from their checkpoints, {what}."
 
 
 def _failures(now: Standing) -> str:
@@ -173,7 +181,11 @@ def _failures(now: Standing) -> str:
     names = [*now.failed[:_NAMED]]
     if len(now.failed) > _NAMED:
         names.append(f"{len(now.failed) - _NAMED} more")
-    return f"{len(now.failed)} of {_count(now.runs, 'run')} failed: {listed(names)}."
+    return f"{_number_failed(now)}: {listed(names)}."
+
+
+def _number_failed(now: Standing) -> str:
+    return f"{len(now.failed)} of {_count(now.runs, 'run')} failed"
 
 
 def _how(now: Standing) -> str:
@@ -201,14 +213,21 @@ def missing_text(row: RowResult, baseline: RowResult | None) -> str:
 
 
 def _lacking(of: str, runs: Sequence[RunResult]) -> str:
-    by_message: dict[str, list[str]] = {}
+    by_message: dict[str, list[int]] = {}
     for run in runs:
         if run.status == "missing":
-            by_message.setdefault(run.message, []).append(str(run.seed))
+            by_message.setdefault(run.message, []).append(run.seed)
     return "; ".join(f"{of}{seeds(numbers)}: {message}" for message, numbers in by_message.items())
 
 
-def command_of(argv: Sequence[str], original: Sequence[str], args: Sequence[str]) -> list[str]:
+def broken_by(error: str) -> str:
+    """The reason of a session that an exception broke, from all that the exception says."""
+    return f"an internal error: {' '.join(error.split())[:_LONGEST_REASON]}"
+
+
+def command_of(
+    argv: Sequence[str], original: Sequence[str], args: Sequence[str], addopts: str = ""
+) -> list[str]:
     """The words of the command line that started pytest.
 
     Parameters
@@ -216,15 +235,25 @@ def command_of(argv: Sequence[str], original: Sequence[str], args: Sequence[str]
     argv : ``sys.argv``, for the program
     original : ``sys.orig_argv``, for how Python was called
     args : what pytest was given
+    addopts : the variable PYTEST_ADDOPTS, which pytest puts before *args*
     """
+    words = [*_program(argv, original), *args]
+    if not addopts:
+        return words
+    kept = shlex.join(word for word in shlex.split(addopts) if word != FRESH_OPTION)
+    return ["env", f"{ADDOPTS_VARIABLE}={kept}", *words]
+
+
+def _program(argv: Sequence[str], original: Sequence[str]) -> list[str]:
+    """How pytest was called, up to its own options."""
     program = argv[0].replace(os.sep, "/") if argv else ""
     if program.endswith("pytest/__main__.py"):
         words = list(original)
         for place, word in enumerate(words[1:], 1):
             if words[place - 1] == "-m" and word == "pytest":
-                return [*words[: place + 1], *args]
-        return ["python", "-m", "pytest", *args]
-    return ["pytest", *args]
+                return words[: place + 1]
+        return ["python", "-m", "pytest"]
+    return ["pytest"]
 
 
 def _count(number: int, noun: str) -> str:

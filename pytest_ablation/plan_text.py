@@ -51,7 +51,7 @@ def _study_lines(study: StudyForecast) -> list[str]:
     rows = f"{count(study.rows, 'row')} x {count(study.seeds, 'seed')}"
     if study.error:
         return [*lines, *_wrapped(f"cannot run: {study.error}")]
-    cells = f"{study.cells} cells x {count(study.seeds, 'seed')} of its grid"
+    cells = f"{count(study.cells, 'cell')} x {count(study.seeds, 'seed')} of its grid"
     if study.is_open:
         lines += _wrapped(f"{cells}: {_counts(study.own)}")
         probes = f" and {count(study.open_probes, 'probe')}" if study.open_probes else ""

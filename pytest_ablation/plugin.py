@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from pytest_ablation.share import Worker
 
 _HOOKS_NAME = "ablation-hooks"
-_INTERNAL_ERROR = "an internal error"
 _SUMMARISED = (0, 1, 2, 4, 5, 6)  # exit statuses with which pytest prints a summary itself
 _DYING_SECONDS = 2.0  # for a worker that has closed its end, and may still be ending
 _SESSION_INPUT = "ablation_session"  # how the controller tells its workers the session's id
@@ -88,6 +87,7 @@ class AblationHooks:
         self._outcomes: dict[str, str] = {}  # node id to "passed", "failed" or "skipped"
         self._reported: set[str] = set()
         self._reason = ""  # what stopped the session, "" as long as nothing has
+        self._broken = ""  # the last internal error, "" where there was none
         self._stopping: Any = None
         self._progress: Any = None
         self._progress_thread: Any = None
@@ -159,9 +159,13 @@ class AblationHooks:
 
             self._progress_thread = ProgressThread(self._progress, self.session.total_runs)
 
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: Any, error: object | None) -> None:
-        """Note how a worker died, for the runs that it was training."""
+    @pytest.hookimpl(optionalhook=True, wrapper=True)
+    def pytest_testnodedown(self, node: Any, error: object | None) -> Iterator[None]:
+        """Note how a worker died, for the runs that it was training; xdist tells it on a line."""
+        self._note_death(node, error)
+        return (yield from self._without_progress("", reports=False))
+
+    def _note_death(self, node: Any, error: object | None) -> None:
         self._indices.pop(node.gateway.id, None)  # its GPU is for the worker that comes instead
         process = getattr(getattr(node.gateway, "_io", None), "popen", None)  # none over SSH
         if error is None or process is None or self.session is None:
@@ -213,6 +217,11 @@ class AblationHooks:
         self._reason = str(excinfo.value) or "Ctrl-C"
         self._hold_signals()
 
+    @pytest.hookimpl(tryfirst=True)  # the terminal's raises again where nobody reads any more
+    def pytest_internalerror(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        """Note what broke this process, or a worker: a plugin, a conftest.py, a closed pipe."""
+        self._broken = excinfo.exconly()
+
     @pytest.hookimpl(trylast=True)  # but before the terminal's wrapper prints the summary
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Stop training; in the process that users see, write the reports and set the status."""
@@ -225,7 +234,7 @@ class AblationHooks:
         if self.session is not None:
             ending = self._ending(session)
             self.finished = self.session.finish(self._outcomes, ending)
-            if ending.reason in ("", _INTERNAL_ERROR):
+            if not ending.reason or exitstatus == pytest.ExitCode.INTERNAL_ERROR:
                 self._note_vanished_tests()
         if exitstatus == pytest.ExitCode.OK:
             self._note_lost_cases()
@@ -268,24 +277,23 @@ class AblationHooks:
             leave_closed_terminal()
 
     def _ending(self, session: pytest.Session) -> Ending:
-        from pytest_ablation.going_on import Ending, command_of
+        from pytest_ablation.going_on import ADDOPTS_VARIABLE, Ending, broken_by, command_of
 
         reason = self._reason or str(session.shouldfail or session.shouldstop or "")
-        if not reason and session.exitstatus == pytest.ExitCode.INTERNAL_ERROR:
-            reason = _INTERNAL_ERROR
+        if not reason and session.exitstatus == pytest.ExitCode.INTERNAL_ERROR:  # not a worker's
+            reason = broken_by(self._broken)
+        addopts = os.environ.get(ADDOPTS_VARIABLE, "")
         return Ending(
             " ".join(reason.split()).rstrip("."),
             unreported=len(self._expected),
-            command=command_of(sys.argv, sys.orig_argv, self._words()),
+            command=command_of(sys.argv, sys.orig_argv, self._words(), addopts),
             fresh=self.options.fresh,
         )
 
     def _words(self) -> list[str]:
         """What pytest was given, and as an option what a variable said for this session."""
-        words, data = [*self.config.invocation_params.args], os.environ.get(DATA_VARIABLE)
-        if data and not self.config.getoption(DATA_OPTION):
-            words.insert(0, f"{DATA_OPTION}={data}")
-        return words
+        data = None if self.config.getoption(DATA_OPTION) else os.environ.get(DATA_VARIABLE)
+        return [*([f"{DATA_OPTION}={data}"] if data else []), *self.config.invocation_params.args]
 
     def close(self) -> None:
         """Stop showing progress and training."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pytest_ablation.conclusions import closing
 from pytest_ablation.costs import costs
 from pytest_ablation.gate_results import GateResult
-from pytest_ablation.going_on import Standing, missing_text, sentences
+from pytest_ablation.going_on import Standing, heading, missing_text, sentences
 from pytest_ablation.images import Picture
 from pytest_ablation.report_contributions import contributions
 from pytest_ablation.report_gate import gate_section
@@ -83,8 +83,8 @@ def _going_on(standing: Standing | None) -> list[str]:
     if not told:
         return []
     *facts, how = told
-    word, colon, rest = " ".join(filter(None, facts)).partition(":")
-    facts = [f"**{word}**{colon}{rest}"]
+    head, text = escape(heading(standing)), " ".join(filter(None, facts))
+    facts = [f"**{head}**{text.removeprefix(head)}"]
     if not standing.command:
         return [*facts, f"{how}."]
     return [*facts, f"{how}:", f"```sh\n{standing.command}\n```"]

@@ -102,15 +102,27 @@ def check_writable(folder: Path) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Write whole or not at all, so that a reader never sees half a table."""
+    """Write whole or not at all, so that a reader never sees half a table.
+
+    An error may quote what no text file can hold, half a pair of surrogates: it is written as
+    ``\\udc80`` then.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8", newline="")
-    os.replace(temporary, path)
+    try:
+        temporary.write_bytes(_encoded(text))
+        os.replace(temporary, path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
 
 
 def _append_to_step_summary(text: str) -> None:
     """GitHub Actions shows this file on the page of the run (docs: "job summaries")."""
     path = os.environ.get("GITHUB_STEP_SUMMARY")
     if path:
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(text)
+        with open(path, "ab") as file:
+            file.write(_encoded(text))

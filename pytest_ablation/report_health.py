@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from pytest_ablation import told
 from pytest_ablation.health import (
     LARGE_GAP,
     Epochs,
@@ -201,7 +202,7 @@ def _sensitivity_text(found: Sensitivity, margin: float) -> str:
 def _check(study: StudyResult) -> str:
     """Whether all rows had the same seeds and splits, or what differs."""
     problems = [
-        f"{code(name)} finished seeds {_listed(seeds) or 'none'}"
+        f"{code(name)} finished {told.seeds(seeds)}"
         for name, seeds in differing_seeds(study).items()
     ]
     untold = []
@@ -213,7 +214,7 @@ def _check(study: StudyResult) -> str:
         if silent := silent_rows(study, fingerprint):
             untold.append(f"{words} of {code_list(silent)}")
         problems += [
-            f"the {words} of {code(name)} differ (seeds {_listed(seeds)})"
+            f"the {words} of {code(name)} differ ({told.seeds(seeds)})"
             for name, seeds in differing.items()
         ]
     seeds = _listed(seeds_of(study))

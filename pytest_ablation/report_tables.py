@@ -21,6 +21,7 @@ from pytest_ablation.report_text import (
     table_line,
 )
 from pytest_ablation.results import RowResult, StudyResult, by_delta
+from pytest_ablation.told import seeds
 
 
 def main_table(study: StudyResult) -> str:
@@ -106,7 +107,7 @@ class Reference:
         """Its name in a table, with those who told it where not all told the same."""
         if self.is_only:
             return f"{escape(self.name)} (not trained)"
-        runs = (f"`{r}` seed {', '.join(map(str, seeds))}" for r, seeds in self.told_by.items())
+        runs = (f"`{row}` {seeds(of)}" for row, of in self.told_by.items())
         return f"{escape(self.name)} (not trained; told by {'; '.join(runs)})"
 
 

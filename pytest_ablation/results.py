@@ -304,7 +304,7 @@ def _run_results(plan: StudyPlan, row: RowPlan, known: _Known) -> tuple[RunResul
         elif key in known.failures:
             status, message = "failed", known.failures[key]
         else:
-            status, message = "missing", "it was never trained"
+            status, message = "missing", "never trained"
             if key in known.lost:
                 message = known.lost[key] if isinstance(known.lost, Mapping) else LOST
         results.append(RunResult(seed, key, status, message, record))

@@ -32,7 +32,7 @@ class Resumable(Facts):
     on_doing : callable or None
         Called with the text of every :meth:`doing`.
     on_damaged : callable or None
-        Called with why a checkpoint could not be used; None: a warning.
+        Called with why a checkpoint could not be used or be written; None: a warning.
     keep_weights : bool
         Whether the arrays of weights are to be kept.
     """
@@ -119,7 +119,8 @@ class Resumable(Facts):
         """At the end of an epoch, after its logs: a good moment to keep the state of the training.
 
         Kept at most every ``--ablation-checkpoint`` minutes, and removed when the run has its
-        record. Where it cannot be written (a full disk), training goes on without.
+        record. Where it cannot be written (a full disk), training goes on without, and a warning
+        says so.
 
         Parameters
         ----------
@@ -143,10 +144,19 @@ class Resumable(Facts):
             self._checkpoints.write(int(epoch), given, self._state(), self._circumstances())
         except (OSError, ImportError) as error:
             self._wait_for_next()
-            if not self._has_told_problem:
-                self._has_told_problem = True
-                with contextlib.suppress(OSError):  # who shows it may lack the room as well
-                    self.doing(f"no checkpoint: {error}")
+            self._tell_problem(error, self._checkpoints)
+
+    def _tell_problem(self, error: Exception, checkpoints: CheckpointFolder) -> None:
+        """Say once, in words that are those of all runs, that a checkpoint could not be kept."""
+        if self._has_told_problem:
+            return
+        self._has_told_problem = True
+        why = getattr(error, "strerror", None) or error
+        with contextlib.suppress(OSError):  # who shows it may lack the room as well
+            self._on_damaged(
+                f"no checkpoint could be written to {checkpoints.path.parent} ({why}): a run that "
+                f"is interrupted begins anew, or goes on from an earlier checkpoint"
+            )
 
     def _go_on(self, checkpoints: CheckpointFolder) -> Checkpoint | None:
         try:

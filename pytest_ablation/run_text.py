@@ -15,6 +15,7 @@ from typing import Any
 from pytest_ablation.inventory import KeptRun
 from pytest_ablation.record import Record
 from pytest_ablation.record_files import DamagedRecord
+from pytest_ablation.report_text import count
 from pytest_ablation.screen import short
 from pytest_ablation.store import Store, shown
 
@@ -51,7 +52,7 @@ def run_lines(store: Store, run: KeptRun, state: str) -> Iterator[str]:
 def _record_lines(record: Record, schema: int) -> Iterator[str]:
     yield f"mode: {record.mode}, seed {record.seed}, schema {schema}"
     yield f"status: {record.status}{f' ({record.message})' if record.message else ''}"
-    yield f"trained for: {record.epochs} epochs, {record.steps} steps"
+    yield f"trained for: {count(record.epochs, 'epoch')}, {count(record.steps, 'step')}"
     yield f"session: {record.session}"
     parts: dict[str, Any] = {
         "metrics": record.metrics,

@@ -12,6 +12,7 @@ from pytest_ablation.gate_text import gate_lines
 from pytest_ablation.going_on import Standing, sentences
 from pytest_ablation.grid_results import grid_result
 from pytest_ablation.report import problem_text, problems
+from pytest_ablation.report_text import count
 from pytest_ablation.results import RowResult, StudyResult, by_delta
 from pytest_ablation.statistics import Delta
 
@@ -159,9 +160,10 @@ def summary_lines(finished: Finished) -> list[tuple[str, str]]:
     lines += [(line, "red") for line in problem_lines(problems(finished.results))]
     lines += gate_lines(finished.gates)
     lines += [(error, "red") for error in finished.errors]
+    lines += [(f"warning: {text}", "yellow") for text in finished.warnings]
     keys = [[*study.runs, *study.plan.candidate_keys] for study in finished.results]
     total = len(set().union(*keys))
-    counts = f"{total} runs: {finished.trained} trained, {finished.reused} reused"
+    counts = f"{count(total, 'run')}: {finished.trained} trained, {finished.reused} reused"
     return [
         *lines,
         (counts, ""),

@@ -44,8 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         again = f"the same command{' without --fresh' if options.fresh else ''}"
-        print(f"\ninterrupted: {again} goes on from the last state that was kept, at most two "
-              f"minutes old", file=sys.stderr)  # fmt: skip
+        print(f"\ninterrupted: {again} goes on from the last state that was kept (after an "
+              f"epoch, at most every two minutes)", file=sys.stderr)  # fmt: skip
         return INTERRUPTED
     _tell_result(run)
     return 0 if run.record.ok else 1

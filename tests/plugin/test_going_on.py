@@ -2,15 +2,25 @@
 
 import re
 import shlex
+from dataclasses import replace
 
 import pytest
 import softmax
 from hypothesis import given
 from hypothesis import strategies as st
-from in_process import planned, trained
+from in_process import FACTS, planned, trained
 
 from pytest_ablation import Mode, Study, Variant
-from pytest_ablation.going_on import Ending, Standing, command_of, missing_text, sentences, standing
+from pytest_ablation.going_on import (
+    Ending,
+    Standing,
+    broken_by,
+    command_of,
+    missing_text,
+    sentences,
+    standing,
+)
+from pytest_ablation.report import markdown
 from pytest_ablation.results import study_result
 from pytest_ablation.told import told_once
 
@@ -34,15 +44,20 @@ def test_one_is_one():
     first, _ = told(ending=ending, runs=2, there=1, missing=1, begun=1, epochs=(12,))
     assert first == (
         "Interrupted (Ctrl-C): 1 of 2 runs is there, 1 is missing (it had begun), 1 test did not "
-        "report. 1 of them goes on from its checkpoint, after epoch 12."
+        "report. 1 run goes on from its checkpoint, after epoch 12."
     )
+
+
+def test_all_of_one_run_is_one_run_too():
+    first, _ = told(ending=Ending("pytest.exit", 1), runs=1, there=1)
+    assert first == "Interrupted (pytest.exit): 1 of 1 run is there, 1 test did not report."
 
 
 @pytest.mark.parametrize(
     ("epochs", "words"),
     [
-        ((3, 12), "2 of them go on from their checkpoints, after epochs 3 and 12."),
-        ((3, 3, 3), "3 of them go on from their checkpoints, after epoch 3."),
+        ((3, 12), "2 runs go on from their checkpoints, after epochs 3 and 12."),
+        ((3, 3, 3), "3 runs go on from their checkpoints, after epoch 3."),
     ],
 )
 def test_runs_with_a_checkpoint_are_told_apart(epochs, words):
@@ -122,6 +137,35 @@ def test_the_command_is_the_one_that_was_typed(program, original, expected):
     assert shlex.join(command_of([program], original, ["-x"])) == expected
 
 
+@given(WORDS, st.sampled_from(["", "--ablation-store='a b' -q", "-m full --ablation-fresh"]))
+def test_what_a_variable_gives_pytest_is_given_again(args, addopts):
+    words = command_of(["pytest"], ["python", "pytest"], args, addopts)
+    found = shlex.split(Standing(Ending(command=tuple(words))).command)
+    if addopts:
+        assert found.pop(0) == "env"
+        variable, _, value = found.pop(0).partition("=")
+        assert variable == "PYTEST_ADDOPTS"
+        kept = [word for word in shlex.split(addopts) if word != "--ablation-fresh"]
+        assert shlex.split(value) == kept
+    assert found[0] == "pytest"
+
+
+def test_an_exception_that_broke_the_session_is_told_in_a_line():
+    assert broken_by("ValueError: what\nit says") == "an internal error: ValueError: what it says"
+    assert broken_by("BrokenPipeError") == "an internal error: BrokenPipeError"
+    assert len(broken_by("ValueError: " + 1000 * "x")) < 300
+
+
+def test_a_reason_with_a_colon_is_marked_whole_in_the_report():
+    ending = Ending("stopped: by [hand]", command=("pytest",))
+    now = Standing(ending, runs=2, there=1, missing=1, failed=("study row seed 0",))
+    text = markdown([], replace(FACTS, standing=now))
+    assert "\n**Interrupted (stopped: by \\[hand\\])**: 1 of 2 runs is there, 1 is " in text
+    failed = Standing(Ending(), runs=2, there=1, failed=("study row seed 0",))
+    text = markdown([], replace(FACTS, standing=failed))
+    assert "\n**1 of 2 runs failed**: study row seed 0.\n" in text
+
+
 def test_equal_messages_of_several_seeds_are_told_once():
     of = [
         ("a", 0, "full"),
@@ -182,6 +226,6 @@ def test_a_row_lists_its_missing_seeds_by_what_became_of_them(plan_and_records):
     there = {key: record for key, record in records.items() if key not in gone}
     result = study_result(plan, there, {}, {heavy[0]: "its process died (SIGSEGV)"})
     assert missing_text(result.row("heavy"), result.row("baseline")) == (
-        "seed 0: its process died (SIGSEGV); seeds 1 and 2: it was never trained; its baseline, "
-        "seed 1: it was never trained"
+        "seed 0: its process died (SIGSEGV); seeds 1 and 2: never trained; its baseline, "
+        "seed 1: never trained"
     )

@@ -236,7 +236,7 @@ def test_without_all_of_the_grids_runs_there_is_no_best_cell():
     assert plan.choice is None
     assert not specs
     assert plan.error == (
-        "the best cell of sizes cannot be chosen: b20-lr0.5, seed 0: it was never trained"
+        "the best cell of sizes cannot be chosen: b20-lr0.5, seed 0: never trained"
     )
 
 

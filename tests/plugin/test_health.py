@@ -116,7 +116,7 @@ def test_a_spike_in_an_epoch_that_went_well_needs_no_advice(epochs, needs_advice
 def test_what_a_diverged_run_told_is_shown_too():
     text = health_of(norms={"usual": 0.5, "40": 80.0}, losses={"41": math.nan})
     assert "**80 (epoch 2, step 40, seed 0)**" in text
-    assert "`v` finished seeds none" in text
+    assert "`v` finished no seed" in text
 
 
 # --- over-fitting -----------------------------------------------------------------------------
@@ -284,7 +284,7 @@ def test_a_seed_that_some_variants_lack_is_named():
         variants=[Variant("v", what=1)], quick=Mode(seeds=2, epochs=4),
     )  # fmt: skip
     text = section(report_of(result_of(defined)), "### Health")
-    assert "not the same for all variants**: `v` finished seeds 0." in text
+    assert "not the same for all variants**: `v` finished seed 0." in text
 
 
 def test_runs_that_tell_nothing_have_a_check_and_no_table():

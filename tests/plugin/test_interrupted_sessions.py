@@ -5,13 +5,10 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 from projects import OWN, Project, set_environment
-from waiting import group_exists, wait_until
-
-from pytest_ablation.stopping import Stopping, how_it_died
+from waiting import LIMIT, group_exists, wait_until
 
 VARIANTS = 'Variant("no_bias", use_bias=False), Variant("heavy", momentum=0.5)'
 POSIX = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
@@ -38,14 +35,18 @@ def endless(project, variants=VARIANTS):
     (project.path / "endless").touch()
 
 
-def started(project, *args, **how):
-    """pytest in a session of its own, when it has nothing but endless runs to do."""
+def begun(project, *args):
+    """pytest in a session of its own; see :func:`screen` for what it prints."""
     command = [sys.executable, "-m", "pytest", *OWN, "-m", "quick", *args]
     with open(project.path / "out.txt", "w") as out:
-        process = subprocess.Popen(
-            command, cwd=project.path, start_new_session=True,
-            **{"stdout": out, "stderr": out, **how},
-        )  # fmt: skip
+        return subprocess.Popen(
+            command, cwd=project.path, start_new_session=True, stdout=out, stderr=out
+        )
+
+
+def started(project, *args):
+    """The same, when it has nothing but endless runs to do."""
+    process = begun(project, *args)
     wait_until(lambda: len(project.records()) >= 2 or process.poll() is not None)
     assert process.poll() is None, screen(project)
     return process
@@ -81,7 +82,7 @@ def test_a_stopped_session_says_what_is_missing_and_goes_on(
     process = started(project, *workers)
     number = getattr(signal, name)
     os.killpg(process.pid, number) if to_all else process.send_signal(number)
-    assert process.wait(30) == 128 + number
+    assert process.wait(LIMIT) == 128 + number
     wait_until(lambda: not group_exists(process.pid))
     kept = len(project.records())
     assert "# Ablation report: quick (interrupted)\n" in project.report()
@@ -100,14 +101,39 @@ def test_a_stopped_session_says_what_is_missing_and_goes_on(
     goes_on(project, undisturbed, *workers)
 
 
+#: The session is through with the first Ctrl-C when it has written a file named "interrupted", and
+#: writes its report when there is one named "again".
+BETWEEN = """
+import os, time
+
+def pytest_keyboard_interrupt(excinfo):
+    open("interrupted", "w").close()
+    while not os.path.exists("again"):
+        time.sleep(0.01)
+"""
+#: A process of the pool gets no further than this.
+STARTING = """
+import sys, time
+
+if "--multiprocessing-fork" in sys.orig_argv:
+    open("starting", "w").close()
+    time.sleep(300)
+"""
+
+
 @POSIX
-def test_ctrl_c_twice_still_writes_the_report(project):
+def test_ctrl_c_twice_still_writes_the_report_and_shows_no_traceback(project, monkeypatch):
     endless(project)
-    process = started(project, "--ablation-jobs=2")
-    for _ in range(2):
-        os.killpg(process.pid, signal.SIGINT)
-        time.sleep(0.05)
-    assert process.wait(30) == pytest.ExitCode.INTERRUPTED
+    project.write_conftest(BETWEEN)
+    (project.path / "sitecustomize.py").write_text(STARTING)
+    monkeypatch.setenv("PYTHONPATH", str(project.path), prepend=os.pathsep)
+    process = begun(project, "--ablation-jobs=2")
+    wait_until((project.path / "starting").exists)
+    os.killpg(process.pid, signal.SIGINT)
+    wait_until((project.path / "interrupted").exists)
+    os.killpg(process.pid, signal.SIGINT)
+    (project.path / "again").touch()
+    assert process.wait(LIMIT) == pytest.ExitCode.INTERRUPTED
     assert "Interrupted (Ctrl-C)" in project.report()
     assert "Ctrl-C once more" in screen(project)
     assert "Traceback" not in screen(project)
@@ -131,7 +157,7 @@ def test_a_closed_terminal_ends_the_session_with_its_report(project):
     os.close(child)
     wait_until(lambda: len(project.records()) >= 2)
     os.close(parent)  # the system sends SIGHUP, and each write fails from now on
-    assert process.wait(30) == 128 + signal.SIGHUP
+    assert process.wait(LIMIT) == 128 + signal.SIGHUP
     assert "Interrupted (stopped by SIGHUP)" in project.report()
     wait_until(lambda: not group_exists(process.pid))
 
@@ -164,10 +190,16 @@ def train(config, run):
 @POSIX
 def test_how_a_worker_died_is_in_the_report(project):
     project.write_study('Variant("deadly", do_die="SIGSEGV")')
+    code = project.path / "softmax.py"
+    wait = "time.sleep(0.5)  # the line of seed 0 is on the screen"
+    dies = "        os.kill("
+    text = code.read_text().replace(dies, f"        {wait}\n{dies}")
+    code.write_text(f"import time\n{text}")
     result = project.run("-m", "quick", "-n", "1", "-p", "no:faulthandler")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
-    died = "seed 1: its training began and never ended: its process died (SIGSEGV)"
+    died = "seed 1: training began and never ended: the process died (SIGSEGV)"
     assert died in project.report()
+    assert "[gw0] node down: Not properly terminated" in result.outlines
     result.stdout.fnmatch_lines([
         "Incomplete: 1 of 6 runs is there, 5 are missing (of these 1 had begun).",
         "To go on, run the same command again (finished runs are reused):",
@@ -186,6 +218,20 @@ def test_an_exit_with_status_0_in_the_middle_is_no_success(project, workers):
     assert "# Ablation report: quick (interrupted)" in project.report()
     if "-n" not in workers:
         assert "**Interrupted (enough is enough)**: 0 of 9 runs" in project.report()
+
+
+def test_a_plugin_that_breaks_the_session_is_named(project):
+    project.write_study(VARIANTS)
+    project.write_conftest("""
+def pytest_runtest_logreport(report):
+    if report.when == "call":
+        raise ValueError("not: this [one]")
+""")
+    result = project.run("-m", "quick")
+    assert result.ret == pytest.ExitCode.INTERNAL_ERROR
+    reason = "an internal error: ValueError: not: this \\[one\\]"
+    assert f"**Interrupted ({reason})**: all 9 runs are there, " in project.report()
+    assert "  python" in "".join(result.outlines).rpartition("To go on, run the same command")[2]
 
 
 def test_a_gate_over_half_a_session_is_red_and_saves_no_reference(project):
@@ -215,12 +261,11 @@ def test_a_time_limit_that_ends_the_process_costs_only_the_report(project, undis
     """pytest-timeout's thread method leaves by os._exit, where no hook runs."""
     pytest.importorskip("pytest_timeout")
     endless(project)
-    limit = ["--timeout=3", "--timeout-method=thread"]
-    process = started(project, "--ablation-jobs=2", *limit)
-    assert process.wait(30) == 1
+    process = begun(project, "--ablation-jobs=2", "--timeout=2", "--timeout-method=thread")
+    assert process.wait(LIMIT) == 1
     assert not (project.path / "reports" / "quick" / "report.md").exists()
     wait_until(lambda: not group_exists(process.pid))
-    goes_on(project, undisturbed, "--ablation-jobs=2", "--timeout=60", "--timeout-method=thread")
+    goes_on(project, undisturbed, "--ablation-jobs=2", "--timeout=600", "--timeout-method=thread")
 
 
 def test_rows_that_wait_for_a_grids_best_cell_are_told(project):
@@ -249,9 +294,7 @@ def test_after(ablation):
     assert "The rows of after hang on a grid's best cell, not known yet." in said
 
 
-def test_a_run_that_goes_on_from_its_checkpoint_is_told(project, monkeypatch):
-    monkeypatch.setenv("ABLATION_DATA", f"{project.path}")
-    (project.path / "test_softmax.py").write_text("""
+COUNTING = """
 import os
 from pytest_ablation import Mode, Study, Variant
 
@@ -273,106 +316,30 @@ study = Study("counting", train=train, baseline={"step": 1}, metrics=["top1"],
 @study.cases
 def test_counting(ablation):
     ablation.run()
-""")
+"""
+
+
+def test_a_run_that_goes_on_from_its_checkpoint_is_told(project, monkeypatch):
+    monkeypatch.setenv("ABLATION_DATA", f"{project.path}")
+    (project.path / "test_softmax.py").write_text(COUNTING)
     stopped = project.run("-m", "quick", "--ablation-checkpoint=0")
     assert stopped.ret == pytest.ExitCode.INTERRUPTED
-    goes_on = "(of these 1 had begun), 1 test did not report. 1 of them goes on from its checkpoint"
+    goes_on = "(of these 1 had begun), 1 test did not report. 1 run goes on from its checkpoint"
     assert f"{goes_on}, after epoch 2.\n" in project.report()
-    assert f" --ablation-data={project.path} " in project.report(), "pasted elsewhere it does too"
+    data = shlex.quote(f"--ablation-data={project.path}")
+    assert f" {data} " in project.report(), "pasted elsewhere it does too"
     assert project.run("-m", "quick", "--ablation-checkpoint=0").ret == 0
     assert float(project.row("two")["mean"]) == 8.0
 
 
-# --- signals, in this process -------------------------------------------------------------------
-
-
-@pytest.fixture
-def signals():
-    """As they are where nobody handles them; afterwards as they were."""
-    numbers = [signal.SIGTERM, signal.SIGHUP, signal.SIGINT]
-    before = {number: signal.getsignal(number) for number in numbers}
-    for number in numbers[:2]:
-        signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
-def arrives(number):
-    os.kill(os.getpid(), number)
-    time.sleep(0.01)  # handled by now: a process's signal to itself comes before kill returns
-
-
-@POSIX
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
-def test_a_signal_interrupts_once_and_is_given_back(signals, name):
-    number = getattr(signal, name)
-    stopping = Stopping()
-    stopping.begin()
-    with pytest.raises(KeyboardInterrupt, match=f"stopped by {name}"):
-        arrives(number)
-    assert stopping.status == 128 + number
-    arrives(number)  # the report is being written: heeded already
-    arrives(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt):
-        arrives(signal.SIGINT)
-    stopping.end()
-    assert signal.getsignal(number) == signal.SIG_DFL
-    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
-
-
-@POSIX
-def test_signals_that_somebody_handles_or_ignores_are_left_alone(signals):
-    def theirs(number, frame):
-        pass
-
-    signal.signal(signal.SIGTERM, theirs)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # nohup
-    stopping = Stopping()
-    stopping.begin()
-    stopping.finish()
-    assert signal.getsignal(signal.SIGTERM) == theirs
-    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    stopping.end()
-    assert signal.getsignal(signal.SIGTERM) == theirs
-    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
-
-
-@POSIX
-def test_a_handler_that_came_later_stays(signals):
-    stopping = Stopping()
-    stopping.begin()
-
-    def later(number, frame):
-        pass
-
-    signal.signal(signal.SIGTERM, later)
-    stopping.finish()
-    stopping.end()
-    assert signal.getsignal(signal.SIGTERM) == later
-    assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
-
-
-@POSIX
-def test_a_fork_of_training_code_ends_as_it_always_did(signals):
-    stopping = Stopping()
-    stopping.begin()
-    process = os.fork()
-    if process == 0:
-        try:
-            os.kill(os.getpid(), signal.SIGTERM)
-            time.sleep(5)
-        finally:
-            os._exit(7)
-    _, status = os.waitpid(process, 0)
-    stopping.end()
-    assert os.waitstatus_to_exitcode(status) == -signal.SIGTERM
-
-
-@pytest.mark.parametrize(
-    ("status", "words"),
-    [(3, "exit status 3"), (-11, "SIGSEGV"), (-9, "SIGKILL: out of memory?"), (-40, "signal 40")],
-)
-def test_how_a_process_died_has_a_name(status, words):
-    assert how_it_died(status) == words
+def test_a_checkpoint_that_cannot_be_written_is_told_once(project):
+    (project.path / "test_softmax.py").write_text(COUNTING)
+    folder = project.path / ".ablation" / "checkpoints"
+    folder.parent.mkdir()
+    folder.write_text("in the way")
+    result = project.run("-m", "quick", "--ablation-checkpoint=0")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    told = f"warning: no checkpoint could be written to {folder} (Not a directory): "
+    assert sum(line.startswith(told) for line in result.outlines) == 1
+    assert project.report().count("no checkpoint could be written to") == 1
+    assert "goes on from its checkpoint" not in project.report()

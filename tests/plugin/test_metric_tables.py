@@ -191,8 +191,8 @@ def test_references_that_differ_between_runs_are_shown_each_with_a_warning():
     text = report_of(result_of(defined))
     assert "**Warning**: the figures of TF-IDF are not the same for all runs" in text
     labels = [row["variant"] for row in table_in(section(text, "#### top1"))[:2]]
-    assert labels[1] == "TF-IDF (not trained; told by `other_data` seed 0, 1)"
-    assert labels[0].startswith("TF-IDF (not trained; told by `baseline` seed 0, 1; `shallow`")
+    assert labels[1] == "TF-IDF (not trained; told by `other_data` seeds 0 and 1)"
+    assert labels[0].startswith("TF-IDF (not trained; told by `baseline` seeds 0 and 1; `shallow`")
 
 
 def test_figures_that_complete_each_other_are_one_reference():

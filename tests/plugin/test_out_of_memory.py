@@ -170,7 +170,7 @@ def test_a_run_that_never_fits_fails_with_what_helps(make, words, tmp_path):
     failure, _ = trained_by(hungry, tmp_path)
     assert isinstance(failure, Failure)
     assert len(hungry.alive) == 2
-    assert all(word in failure.message for word in [*words, "It was tried twice"])
+    assert all(word in failure.message for word in [*words, "Tried twice"])
     assert "in __call__" in failure.details
     gc.collect()
     assert not any(reference() for references in hungry.alive for reference in references)
@@ -181,6 +181,14 @@ def test_another_error_is_not_tried_again(tmp_path):
     failure, _ = trained_by(hungry, tmp_path)
     assert failure.message == "RuntimeError: no such file"
     assert len(hungry.alive) == 1
+
+
+def test_an_error_that_says_nothing_is_named(tmp_path):
+    failure, _ = trained_by(Hungry(9, MemoryError), tmp_path / "memory")
+    assert failure.message.startswith("MemoryError. Tried twice, ")
+    failure, _ = trained_by(Hungry(9, AssertionError), tmp_path / "other")
+    assert failure.message == "AssertionError"
+    assert failure.details.startswith("Traceback (most recent call last):\n")
 
 
 def test_the_traceback_is_kept_as_text():

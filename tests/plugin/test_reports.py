@@ -7,9 +7,12 @@ import sys
 
 import pandas as pd
 import pytest
+from in_process import result_of
 from projects import ROOT, STUDY
 
+from pytest_ablation import Mode, Study, Variant
 from pytest_ablation.comparisons import compare
+from pytest_ablation.report_files import write_reports
 
 VARIANTS = """
     Variant("no_bias", use_bias=False, description="No bias: lines through the origin | only."),
@@ -199,3 +202,38 @@ def test_text_from_training_cannot_end_its_line_or_become_markup():
 
     assert escape("a\n# b & <i>|`x`") == r"a \# b &amp; \<i\>\|\`x\`"
     assert escape("$a$") == r"\$a\$"  # a formula on GitHub
+
+
+@pytest.fixture
+def with_half_a_pair(tmp_path):
+    """The arguments of a report that quotes what no UTF-8 text can hold."""
+
+    def train(config, run):
+        if config["cut"]:
+            raise RuntimeError("an emoji cut in half: \ud83d")
+        return {"top1": 0.5}
+
+    study = Study(
+        "quoted", train=train, baseline={"cut": False}, variants=[Variant("cut", cut=True)],
+        metrics=["top1"], quick=Mode(seeds=2, epochs=1),
+    )  # fmt: skip
+    return tmp_path / "quick", [result_of(study)]
+
+
+def test_text_that_no_file_can_hold_does_not_cost_the_report(
+    with_half_a_pair, tmp_path, monkeypatch
+):
+    folder, results = with_half_a_pair
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", f"{tmp_path / 'step.md'}")
+    write_reports(folder, results, session="s", warnings=())
+    text = (folder / "report.md").read_text(encoding="utf-8")
+    assert r"an emoji cut in half: \ud83d" in text
+    assert (tmp_path / "step.md").read_text(encoding="utf-8") == text
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing_half(with_half_a_pair):
+    folder, results = with_half_a_pair
+    (folder / "report.md").mkdir(parents=True)
+    with pytest.raises(IsADirectoryError):
+        write_reports(folder, results, session="s", warnings=())
+    assert {path.name for path in folder.iterdir() if path.name.startswith(".")} == set()
