@@ -82,7 +82,7 @@ def test_the_models_import_only_the_run_interface_of_the_plugin():
 def test_collecting_the_studies_lists_readable_ids_and_imports_nothing_heavy(mode, folder, cases):
     code = (
         "import sys, pytest; "
-        "pytest.main(['--collect-only', '-q', '-p', 'no:cacheprovider', "
+        "pytest.main(['--collect-only', '-q', '-p', 'no:cacheprovider', '--assert=plain', "
         f"'-m', '{mode}', '{folder}']); "
         "print('HEAVY', sorted({'torch', 'transformers', 'sklearn'} & set(sys.modules)))"
     )

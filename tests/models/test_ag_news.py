@@ -110,7 +110,7 @@ few_texts = st.tuples(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(train=st.lists(few_texts, max_size=40), test=st.lists(few_texts, max_size=5))
 def test_no_text_stands_in_two_splits(train, test, tmp_path_factory, write_ag_news):
     folder = tmp_path_factory.mktemp("repeats")

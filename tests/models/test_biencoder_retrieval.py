@@ -119,7 +119,7 @@ def test_ranks_before_and_after_reranking_equal_brute_force(fusion, shared):
     assert is_changed
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     st.integers(1, 12), st.integers(10, 30), st.integers(2, 31), st.sampled_from(FUSIONS),
     st.integers(0, 99),

@@ -85,7 +85,7 @@ def test_the_cache_changes_no_bit(encode, tiny_bert):
             assert np.array_equal(encode(TEXTS[part]), in_memory[part])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.lists(st.sampled_from(NUMBERS), max_size=90), min_size=1, max_size=5))
 def test_each_text_is_encoded_once_whatever_is_asked_for(requests):
     encode = Numbering()
@@ -231,7 +231,7 @@ def test_a_damaged_row_is_computed_again_with_a_warning(path, statement):
     assert again.given == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 @pytest.mark.filterwarnings("ignore:.*store.sqlite")
 def test_no_damage_gives_a_wrong_vector(data):

@@ -25,12 +25,14 @@ def path(tmp_path):
     return tmp_path / "encodings" / "store.sqlite"
 
 
+LIMIT = 300  # seconds, that nothing here takes
+
+
 def wait_until(condition) -> None:
-    for _ in range(6000):
-        if condition():
-            return
+    deadline = time.monotonic() + LIMIT
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.01)
-    pytest.fail("waited for a minute")
 
 
 # --- sharing ------------------------------------------------------------------------------------
@@ -57,8 +59,15 @@ def read_log(log: Path) -> tuple[list[str], set[str]]:
 
 
 def share(path: Path, texts: list[str], log: Path, start, results) -> None:
-    start.wait()
-    found = encode_shared(texts, Slow(log, 0.02), VectorStore(path))
+    calls = []
+
+    def encode(chunk):
+        if not calls:  # nobody has kept anything before all have begun
+            start.wait(LIMIT)
+        calls.append(chunk)
+        return Slow(log, 0.005)(chunk)
+
+    found = encode_shared(texts, encode, VectorStore(path))
     results.put(found == expected(texts))
 
 
@@ -69,12 +78,14 @@ def test_processes_that_arrive_together_encode_each_text_once(path, tmp_path, fi
     start, results = context.Barrier(3), context.Queue()
     wanted = [texts[place : place + 400] for place in first]
     processes = [
-        context.Process(target=share, args=(path, some, tmp_path / "log", start, results))
+        context.Process(
+            target=share, args=(path, some, tmp_path / "log", start, results), daemon=True
+        )
         for some in wanted
     ]
     for process in processes:
         process.start()
-    assert [results.get(timeout=60) for _ in processes] == [True] * 3
+    assert [results.get(timeout=LIMIT) for _ in processes] == [True] * 3
     for process in processes:
         process.join()
     encoded, workers = read_log(tmp_path / "log")
@@ -89,6 +100,7 @@ def encode_and_die(path: Path, log: Path) -> None:
         calls.append(texts)
         Slow(log, 0)(texts)
         if len(calls) == 10:
+            log.with_name("log-last").touch()
             time.sleep(0.3)
             os.kill(os.getpid(), signal.SIGKILL)
         return vectors_of(texts)
@@ -100,9 +112,9 @@ def test_a_process_that_is_killed_loses_one_chunk(path, tmp_path):
     log = tmp_path / "log"
     dying = multiprocessing.get_context("spawn").Process(target=encode_and_die, args=(path, log))
     dying.start()
-    wait_until(log.exists)
+    wait_until(lambda: (tmp_path / "log-last").exists())
     mine = tmp_path / "mine"
-    assert encode_shared(NUMBERS, Slow(mine, 0.02), VectorStore(path)) == expected(NUMBERS)
+    assert encode_shared(NUMBERS, Slow(mine, 0), VectorStore(path)) == expected(NUMBERS)
     dying.join()
     assert dying.exitcode == -signal.SIGKILL
     theirs, ours = read_log(log)[0], read_log(mine)[0]
@@ -198,15 +210,16 @@ def test_encoding_tells_its_progress_and_reading_kept_vectors_does_not(path):
 def hold(path: Path, number: int, held, release) -> None:
     with VectorStore(path).share(number, wait=True):
         held.set()
-        release.wait(30)
+        release.wait(LIMIT)
 
 
 def test_waiting_for_another_process_is_told(path):
     context = multiprocessing.get_context("spawn")
     held, release = context.Event(), context.Event()
-    other = context.Process(target=hold, args=(path, vectors._share("7"), held, release))
+    other = context.Process(target=hold, args=(path, vectors._share("7"), held, release),
+                            daemon=True)  # fmt: skip
     other.start()
-    assert held.wait(60)
+    assert held.wait(LIMIT)
     told = []
 
     def tell(text):

@@ -55,7 +55,7 @@ def test_padding_has_no_influence():
 TOGETHER = [" ".join(WORDS[i % 9 : i % 31]) or f"{i}" for i in range(40)]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(order=st.permutations(range(40)), count=st.integers(1, 40))
 def test_the_bits_of_a_vector_do_not_depend_on_other_texts(tiny_bert, order, count):
     together = encode_texts(TOGETHER, encoder=str(tiny_bert), max_length=20)

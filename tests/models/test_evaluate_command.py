@@ -13,65 +13,43 @@ import pytest
 from tiny_encoder import write_tiny_bert
 
 from models.arguana import load_arguana
+from models.biencoder import BiEncoderConfig, train_biencoder
 from models.biencoder.evaluate import main
 from models.biencoder.tasks import TASKS, arguana_tasks
+from pytest_ablation.mode import Mode
+from pytest_ablation.single import train_single
 
 ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = ["task", "queries", "mean_candidates", "top1", "top5", "top10", "mrr"]
 
-STUDY = """
-import os
-
-from models.biencoder import BiEncoderConfig, metric_names, train_biencoder
-from pytest_ablation import Mode, Study, Variant
-
-settings = {settings}
-study = Study(
-    "kept",
-    train=train_biencoder,
-    baseline=BiEncoderConfig(**settings),
-    variants=[
-        Variant("separate", shared=False, layernorm=True, fusion="both"),
-        Variant("fine_tuned", train_encoder=True, shared=False, encoder_learning_rate=0.001),
-    ],
-    metrics=metric_names("arguana"),
-    quick=Mode(seeds=1, epochs=4),
-)
-
-@study.cases
-def test_kept(ablation):
-    ablation.run()
-"""
+#: What is changed in each of the models that are kept.
+KEPT = {
+    "baseline": {},
+    "separate": {"shared": False, "layernorm": True, "fusion": "both"},
+    "fine_tuned": {"train_encoder": True, "shared": False, "encoder_learning_rate": 0.001},
+}
 
 
 @pytest.fixture(scope="module")
 def kept(biencoder_folder, tmp_path_factory):
-    """What pytest kept of three runs: variant to (its figures, its model.safetensors)."""
-    folder = tmp_path_factory.mktemp("project")
+    """Three runs in a store: variant to (its figures, its model.safetensors)."""
     settings = {
         "encoder": str(biencoder_folder / "bert0"), "encoder_precision": "float32",
         "max_length": 12, "embed_dim": 16, "rerank_top": 5, "rerank_weight": 5.0,
         "learning_rate": 0.01, "batch_size": 16,
     }  # fmt: skip
-    (folder / "test_kept.py").write_text(STUDY.format(settings=settings))
-    (folder / "conftest.py").write_text('pytest_plugins = ["pytest_ablation.plugin"]\n')
-    (folder / "pytest.ini").write_text("[pytest]\nstrict_markers = true\n")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-m", "quick", "--ablation-save-models",
-         "--ablation-jobs=1", f"--ablation-data={biencoder_folder}",
-         "-p", "no:hypothesispytest"],
-        cwd=folder, env=environment, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = {}
-    with open(folder / "reports" / "quick" / "runs.csv", newline="") as file:
-        for row in csv.DictReader(file):
-            path = folder / ".ablation" / "runs" / row["key"] / "model.safetensors"
-            figures, _ = found.setdefault(row["variant"], ({}, path))
-            figures[row["metric"]] = float(row["value"])
-    assert set(found) == {"baseline", "separate", "fine_tuned"}
-    return found
+    store = tmp_path_factory.mktemp("kept") / ".ablation"
+    runs = {
+        variant: train_single(
+            train_biencoder, BiEncoderConfig(**settings, **changes), seed=0, store=store,
+            mode=Mode(seeds=1, epochs=4), device="cpu", data_dir=biencoder_folder, threads=1,
+        )
+        for variant, changes in KEPT.items()
+    }  # fmt: skip
+    return {
+        variant: (run.record.metrics, run.folder / "model.safetensors")
+        for variant, run in runs.items()
+    }
 
 
 @pytest.fixture
@@ -210,7 +188,7 @@ def test_tfidf_on_the_real_test_split_gives_the_known_figure(real_arguana):
 # --- kept models ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("variant", ["baseline", "separate", "fine_tuned"])
+@pytest.mark.parametrize("variant", KEPT)
 def test_a_kept_model_gives_the_figures_of_its_run(variant, kept, evaluate):
     figures, path = kept[variant]
     for prefix, options in (("", []), ("reranked_", ["--rerank"])):

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -22,7 +22,6 @@ def scores_labels_k(draw, min_classes=3):
     return scores, labels, draw(st.integers(1, classes - 1))
 
 
-@settings(deadline=None)  # the first example imports scikit-learn
 @given(scores_labels_k())
 def test_equals_scikit_learn_with_ties(case):
     from sklearn.metrics import top_k_accuracy_score

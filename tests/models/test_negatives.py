@@ -60,7 +60,7 @@ def negatives_of(split, seed=0, **changes):
     return Negatives(BiEncoderConfig(**changes), split, np.random.default_rng(seed))
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(splits(), st.integers(0, 99), st.integers(1, 4), st.sampled_from([0.0, 0.3, 1.0]))
 def test_a_negative_reads_neither_like_the_query_nor_like_its_answer(split, seed, count, share):
     drawn = negatives_of(split, seed, negatives=count, random_negatives=share, random_decay=0.0)
@@ -72,7 +72,7 @@ def test_a_negative_reads_neither_like_the_query_nor_like_its_answer(split, seed
             assert set(row) <= set(may)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(splits(), st.integers(0, 99), st.integers(1, 5), st.booleans())
 def test_hard_negatives_are_among_the_nearest_that_are_allowed(split, seed, pool, exact):
     changes = ALL_HARD | {"hard_pool": pool, "negatives": 3, "exact_search": exact}
@@ -83,7 +83,7 @@ def test_hard_negatives_are_among_the_nearest_that_are_allowed(split, seed, pool
         assert set(row) <= set(sorted(may, key=lambda j: (distances[j], j))[:pool])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(splits(), st.integers(0, 99), st.sampled_from([0.0, 0.5]))
 def test_both_searchers_give_the_same_draws(split, seed, share):
     found = [

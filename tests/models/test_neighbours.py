@@ -45,7 +45,7 @@ def brute_force(queries, points, k):
     return order
 
 
-@settings(deadline=None, max_examples=100)  # the first example imports scikit-learn
+@settings(max_examples=100)  # the first example imports scikit-learn
 @given(grids())
 def test_both_find_what_brute_force_finds(case):
     queries, points, k = case
@@ -57,7 +57,7 @@ def test_both_find_what_brute_force_finds(case):
         assert found.tolist() == expected, search.__name__
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 150), st.integers(1, 12), st.data())
 def test_both_agree_on_any_coordinates(seed, count, width, data):
     """Clusters of any size and place, with duplicates, and queries that stand on points."""

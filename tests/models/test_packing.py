@@ -9,7 +9,7 @@ LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=40)
 CPU = "cpu"
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(LENGTHS)
 def test_words_are_packed_text_after_text_and_filled_up_with_zeros(lengths):
     import torch
@@ -26,7 +26,7 @@ def test_words_are_packed_text_after_text_and_filled_up_with_zeros(lengths):
     assert len(packed) == len(packing.positions) == packing.rows
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(LENGTHS)
 def test_the_mean_of_a_text_is_that_of_its_words_alone(lengths):
     import torch
@@ -39,7 +39,7 @@ def test_the_mean_of_a_text_is_that_of_its_words_alone(lengths):
     torch.testing.assert_close(packing.mean_by_text(x), torch.stack(expected))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(LENGTHS)
 def test_padding_a_group_and_taking_it_back_changes_nothing(lengths):
     import torch

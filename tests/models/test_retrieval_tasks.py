@@ -207,7 +207,7 @@ def test_what_is_not_allowed_and_how_scores_are_scaled_changes_nothing(case):
     assert top_allowed(other, allowed, 3).tolist() == top_allowed(scores, allowed, 3).tolist()
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(st.integers(0, 2**32 - 1), st.integers(BLOCK_ROWS - 1, 2 * BLOCK_ROWS + 2))
 def test_more_queries_than_are_ranked_at_once_are_ranked_alike(seed, queries):
     rng = np.random.default_rng(seed)
@@ -227,7 +227,6 @@ def test_a_rank_within_k_is_a_place_among_the_first_k(case, k):
     assert ((ranks(scores, own, allowed) <= k) == inside).all()
 
 
-@settings(deadline=None)  # the first example imports scikit-learn
 @given(st.permutations(range(12)), st.lists(st.integers(0, 11), min_size=1, max_size=6))
 def test_figures_equal_scikit_learns_where_nothing_ties(row, own):
     from sklearn.metrics import label_ranking_average_precision_score, top_k_accuracy_score

@@ -37,7 +37,7 @@ def cosines(texts):
     return np.array([[sum(a[w] * b.get(w, 0) for w in a) for b in units] for a in units])
 
 
-@settings(deadline=None, max_examples=60)  # the first example imports scikit-learn
+@settings(max_examples=60)  # the first example imports scikit-learn
 @given(texts_of_words, st.data())
 def test_equals_the_formula(texts, data):
     queries = data.draw(st.lists(st.integers(0, len(texts) - 1), min_size=1, max_size=5))
@@ -46,7 +46,7 @@ def test_equals_the_formula(texts, data):
     np.testing.assert_allclose(scores, cosines(texts)[queries], atol=1e-12)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(texts_of_words)
 def test_equals_scikit_learns_cosine_similarity(texts):
     from sklearn.feature_extraction.text import TfidfVectorizer

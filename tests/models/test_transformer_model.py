@@ -47,7 +47,7 @@ def close(actual, expected, tolerance=1e-5):
 # --- padding --------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=40)  # the first example imports torch
+@settings(max_examples=40)  # the first example imports torch
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=40), st.sampled_from(ENCODINGS))
 def test_padding_does_not_change_the_scores(lengths, positions):
     import torch
@@ -285,7 +285,7 @@ def dropout(rate, seed=0, place="here"):
     return SeededDropout(rate, run(seed), place)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.floats(0.01, 0.95), st.integers(0, 100))
 def test_dropout_drops_at_its_rate_and_keeps_the_expectation(rate, seed):
     import torch

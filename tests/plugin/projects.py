@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import compileall
 import csv
+import functools
 import json
+import py_compile
 import shutil
 import subprocess
 import sys
@@ -49,6 +52,14 @@ def set_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     names = "ABLATION_DATA GITHUB_ACTIONS GITHUB_STEP_SUMMARY PYTEST_ADDOPTS CI".split()
     for name in names:
         monkeypatch.delenv(name, raising=False)
+    _compile_plugin()
+
+
+@functools.cache
+def _compile_plugin() -> None:
+    """Once for all sessions: where Python may write no byte code, each would have to."""
+    by_content = py_compile.PycInvalidationMode.CHECKED_HASH
+    compileall.compile_dir(ROOT / "pytest_ablation", quiet=2, invalidation_mode=by_content)
 
 
 def trained_project(path: Path, variants: str, *options: str) -> Project:

@@ -13,7 +13,7 @@ from pytest_ablation.comparisons import compare, residuals
 from pytest_ablation.crossed import example_spread
 from pytest_ablation.statistics import paired_delta
 
-few = settings(max_examples=40, deadline=None)
+few = settings(max_examples=40)
 values = st.integers(0, 1000).map(lambda number: number / 1000)
 NOISE = np.random.default_rng(5).normal(0, 0.01, (6, 8))
 

@@ -11,7 +11,7 @@ from scipy import special, stats
 
 from pytest_ablation.crossed import ExampleSpread, combined, example_spread
 
-few = settings(max_examples=50, deadline=None)
+few = settings(max_examples=50)
 tables = arrays.arrays(
     float,
     arrays.array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=6),

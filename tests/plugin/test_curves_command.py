@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shlex
 import subprocess
 import sys
 
@@ -187,7 +188,7 @@ def test_a_wrong_command_line_is_a_usage_error(logs, arguments):
 
 @pytest.mark.skipif(os.name != "posix", reason="a shell's pipe")
 def test_a_reader_that_stops_reading_costs_no_file_and_gets_no_traceback(logs):
-    command = f"{sys.executable} -m pytest_ablation curves old.log new.txt | true"
+    command = f"{shlex.quote(sys.executable)} -m pytest_ablation curves old.log new.txt | true"
     done = subprocess.run(["sh", "-c", command], cwd=logs.path, capture_output=True, text=True)
     assert "Traceback" not in done.stderr
     assert len(history(logs)) == 12

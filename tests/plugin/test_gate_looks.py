@@ -211,7 +211,7 @@ def test_further_seeds_find_a_drop_that_the_first_ones_do_not():
     assert np.median(spent) == 3  # a large drop needs no further seeds
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.randoms(use_true_random=False))
 def test_the_order_of_rows_does_not_matter(seed, random):
     old, new = simulated(np.random.default_rng(seed), rows=3, seeds=6, drop=0.01)

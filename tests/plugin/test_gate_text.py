@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from told_gates import each_outcome, gate, gate_row
 
 from pytest_ablation.gate_results import OUTCOMES, WHOLE
-from pytest_ablation.gate_text import annotations, comparison_lines, error_texts, gate_lines
+from pytest_ablation.gate_text import annotations, comparison_lines, gate_lines
 
 LONG = "n" * 80
 
@@ -26,7 +26,7 @@ def joined(lines):
 
 
 def test_without_a_gate_nothing_is_said():
-    assert gate_lines([]) == annotations([]) == error_texts([]) == []
+    assert gate_lines([]) == annotations([]) == []
 
 
 def test_a_line_per_study_where_all_is_well():
@@ -91,9 +91,9 @@ def test_strictly_an_inconclusive_comparison_fails():
     lines = gate_lines([told])
     assert lines[1] == ("quick: failed: 1 of 1 comparison inconclusive (strict)", "red")
     assert any(line.startswith("    inconclusive: parts no_pe: top1 0.8023 ") for line, _ in lines)
-    (text,) = error_texts([told])
+    ((kind, _, text),) = read(annotations([told]))
+    assert kind == "error"
     assert "could have been missed" in text
-    assert [line.partition(" ")[0] for line in annotations([told])] == ["::error"]
 
 
 def test_a_gate_that_compared_nothing_is_not_green():
@@ -149,38 +149,8 @@ def test_the_table_of_a_comparison_has_every_row():
 
 def test_zero_has_no_minus():
     told = gate(gate_row("pass", delta=-0.0, low=-0.0, high=0.0), gate_row("fail", delta=-0.0))
-    everything = [*lines_of(told), *comparison_lines(told), *error_texts([told])]
+    everything = [*lines_of(told), *comparison_lines(told), *annotations([told])]
     assert "-0.0000" not in joined(everything)
-
-
-# --- the error list ------------------------------------------------------------------------------
-
-
-def test_a_sentence_per_failing_comparison_the_gravest_first():
-    told = gate(*each_outcome().rows, errors=("study 'grid' is missing",))
-    fail, error, beyond = error_texts([told])
-    assert fail == (
-        "gate (quick): fail: parts row_fail: top1 0.7830 against 0.8123 in the reference, change "
-        "-0.0293 (interval -0.0410 to -0.0170, margin 0.005, 3 seeds against 5). If the change is "
-        "meant, accept it: run the same command with --ablation-save-reference and "
-        "--ablation-seeds=5 in place of --ablation-gate, and commit reports/reference/quick.json."
-    )
-    assert error == (
-        "gate (quick): error: parts row_error: top1 could not be compared: seed 2 is missing: "
-        "train it"
-    )
-    assert beyond == "gate (quick): study 'grid' is missing"
-
-
-@given(st.lists(st.sampled_from(OUTCOMES), max_size=8), st.booleans(), st.booleans())
-def test_there_is_an_error_exactly_where_the_gate_is_not_ok(outcomes, strict, is_beyond):
-    rows = [gate_row(outcome, f"row{n}") for n, outcome in enumerate(outcomes)]
-    told = gate(*rows, strict=strict, errors=("study 'x' is missing",) if is_beyond else ())
-    assert bool(error_texts([told])) != told.ok
-    assert any(a.startswith("::error ") for a in annotations([told])) != told.ok
-    assert any(colour == "red" for _, colour in gate_lines([told])) != told.ok
-    text = " ".join(error_texts([told]))
-    assert all(row.row in text for row in told.failing)
 
 
 # --- GitHub --------------------------------------------------------------------------------------
@@ -200,6 +170,33 @@ def read(commands):
     return [(kind, unescaped(title), unescaped(message)) for kind, title, message in parts]
 
 
+def test_a_sentence_per_failing_comparison_the_gravest_first():
+    told = gate(*each_outcome().rows, errors=("study 'grid' is missing",))
+    errors = [of for of in read(annotations([told])) if of[0] == "error"]
+    (_, _, fail), (_, _, error), beyond = errors
+    assert fail == (
+        "gate (quick): fail: parts row_fail: top1 0.7830 against 0.8123 in the reference, change "
+        "-0.0293 (interval -0.0410 to -0.0170, margin 0.005, 3 seeds against 5). If the change is "
+        "meant, accept it: run the same command with --ablation-save-reference and "
+        "--ablation-seeds=5 in place of --ablation-gate, and commit reports/reference/quick.json."
+    )
+    assert error == (
+        "gate (quick): error: parts row_error: top1 could not be compared: seed 2 is missing: "
+        "train it"
+    )
+    assert beyond == ("error", "ablation gate (quick)", "study 'grid' is missing")
+
+
+@given(st.lists(st.sampled_from(OUTCOMES), max_size=8), st.booleans(), st.booleans())
+def test_there_is_an_error_exactly_where_the_gate_is_not_ok(outcomes, strict, is_beyond):
+    rows = [gate_row(outcome, f"row{n}") for n, outcome in enumerate(outcomes)]
+    told = gate(*rows, strict=strict, errors=("study 'x' is missing",) if is_beyond else ())
+    errors = [message for kind, _, message in read(annotations([told])) if kind == "error"]
+    assert bool(errors) != told.ok
+    assert any(colour == "red" for _, colour in gate_lines([told])) != told.ok
+    assert all(row.row in " ".join(errors) for row in told.failing)
+
+
 def test_an_annotation_per_failing_row_and_one_warning_per_study():
     rows = [
         *each_outcome().rows,
@@ -213,7 +210,6 @@ def test_an_annotation_per_failing_row_and_one_warning_per_study():
         ("warning", "ablation gate (quick): parts"),
         ("warning", "ablation gate (quick): grid"),
     ]
-    assert [message for _, _, message in told[:2]] == error_texts([gate(*rows)])
     assert told[2][2].startswith("2 comparisons inconclusive: a drop of top1 of up to 0.0231 ")
 
 
@@ -223,7 +219,8 @@ def test_annotations_unescape_to_their_texts(text):
     ((kind, title, message),) = read(annotations([told]))
     assert kind == "error"
     assert title == f"ablation gate ({text}): {text} {text}"
-    assert [message] == error_texts([told])
+    name = f"{text} {text}"
+    assert message == f"gate ({text}): error: {name}: top1 could not be compared: {text}"
 
 
 @pytest.mark.parametrize(("count", "shown"), [(10, 10), (11, 9), (40, 9)])

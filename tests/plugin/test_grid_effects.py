@@ -20,7 +20,7 @@ VALUES = st.lists(
 
 
 @given(VALUES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_means_and_differences_along_an_axis_are_those_of_a_pivot_table(listed):
     values = dict(zip(CELLS, listed, strict=True))
     result = grid_result(of_grid(told_grid(values)))
@@ -44,7 +44,7 @@ def test_means_and_differences_along_an_axis_are_those_of_a_pivot_table(listed):
 
 
 @given(VALUES)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_the_best_cell_is_the_one_that_a_study_on_it_would_have(listed):
     values = dict(zip(CELLS, listed, strict=True))
     defined = told_grid(values)
@@ -59,7 +59,7 @@ def test_the_best_cell_is_the_one_that_a_study_on_it_would_have(listed):
 
 
 @given(st.sets(st.sampled_from(CELLS), max_size=4))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_means_are_over_the_same_values_of_the_others_where_cells_are_missing(lost):
     values = {cell: [n / 10, n / 20] for n, cell in enumerate(CELLS)}
     result = grid_result(of_grid(told_grid(values, diverge=lost)))

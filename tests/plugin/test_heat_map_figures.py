@@ -47,7 +47,7 @@ def place(study):
     return None if shown is None else (shown.row, shown.record.seed)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     st.lists(
         st.lists(st.sampled_from([0.25, 0.5, 0.75]), min_size=2, max_size=2),

@@ -18,7 +18,7 @@ several = st.lists(families, min_size=1, max_size=3)
 statistics = st.floats(0, 12)
 freedoms = st.sampled_from([1.0, 2.0, 3.7, 12.0, 200.0, INF])
 sided = st.sampled_from([1, 2])
-few = settings(max_examples=30, deadline=None)
+few = settings(max_examples=30)
 ROUGHLY = 1e-6  # relative: of a tail, for what must hold up to the accuracy of integration
 
 
@@ -173,7 +173,6 @@ def test_the_tail_at_a_critical_value_is_alpha(alpha, df, several, sides):
     assert tail(value, df, several, sides=sides) == pytest.approx(alpha, rel=ROUGHLY, abs=0)
 
 
-@settings(deadline=None)
 @given(
     statistics,
     freedoms,

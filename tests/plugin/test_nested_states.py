@@ -43,7 +43,7 @@ STATES = st.dictionaries(NAMES, NESTED, max_size=3).flatmap(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(state=STATES, seen=st.dictionaries(NAMES, NESTED, max_size=2))
 def test_nested_states_come_back_as_they_were(state, seen, tmp_path_factory):
     folder = folder_of(tmp_path_factory.mktemp("nested"))
@@ -113,7 +113,7 @@ NORMS = st.lists(st.floats() | st.sampled_from([math.inf, math.nan]), max_size=9
 LOSSES = st.lists(st.floats(0.01, 3) | st.sampled_from([50.0, 90.0]), min_size=20, max_size=90)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(losses=LOSSES, norms=NORMS, split=st.integers(0, 90))
 def test_a_watch_that_goes_on_sees_what_one_that_never_stopped_does(losses, norms, split):
     for values, kind in ((losses, LossWatch), (norms, GradientWatch)):

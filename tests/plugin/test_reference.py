@@ -4,6 +4,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -206,7 +207,7 @@ def test_correctness_comes_back_bit_by_bit(bits):
         assert packed.array().dtype == bool
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.dictionaries(st.integers(0, 2**70), st.tuples(
         st.floats(allow_nan=False, allow_infinity=False),
@@ -287,6 +288,7 @@ def test_the_facts_say_where_the_results_come_from(reference):
     assert (made["commit"], made["uncommitted"]) == (None, None)  # pytest's folder is no repository
 
 
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 def test_the_revision_is_that_of_the_repository(tmp_path):
     assert revision(tmp_path) == (None, None)
     git(tmp_path, "init", "-q")

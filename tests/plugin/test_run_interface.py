@@ -154,9 +154,10 @@ def test_only_the_marked_part_counts_as_training_time():
 
     run = make_run()
     time.sleep(0.05)
+    before = time.perf_counter()
     with run.training():
         pass
-    assert run.finish({}).cost.train_seconds < 0.05
+    assert run.finish({}).cost.train_seconds <= time.perf_counter() - before
 
 
 def test_the_device_is_one_that_torch_sees():

@@ -14,11 +14,9 @@ import time
 
 import pytest
 from projects import OWN
-from waiting import wait_until
+from waiting import LIMIT, wait_until
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="signals of POSIX")
-
-LIMIT = 120  # seconds, of whatever must come to an end
 
 #: Trains as softmax.py does, and writes down that it does. One run can be told to wait.
 COUNTING = """

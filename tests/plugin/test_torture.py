@@ -8,7 +8,7 @@ import pytest
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 NUMBERS = (0, 8, 9)  # of chains: an empty store, one with leftovers, one with a damaged record
-SEED = 15
+SEED = 10354  # each moment hangs on what is written, none on the clock: all six are reached
 PATIENCE = 90.0  # seconds, of a busy machine
 
 
