@@ -16,6 +16,14 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from models.biencoder.config import BiEncoderConfig
+    from models.biencoder.data import RetrievalSplit
+    from models.biencoder.model import BiEncoder, Embedded
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -119,16 +127,12 @@ def searching(rounds: int) -> None:
 
 def evaluating(folder: Path, data_dir: Path, rounds: int) -> None:
     """Eight tasks of the test split from embeddings; re-ranking in one call and pair by pair."""
-    import numpy as np
     import torch
 
     from models.biencoder.config import config_for
     from models.biencoder.data import load_retrieval_data
     from models.biencoder.model import BiEncoder
     from models.biencoder.outputs import CANDIDATE, QUERY, make_outputs
-    from models.biencoder.references import tfidf_ranks
-    from models.biencoder.retrieval import answer, distances, metrics_of, pair_log_odds, ranks_of
-    from models.biencoder.tasks import top_allowed
     from pytest_ablation import Mode, Run
 
     config = config_for("arguana", **CONFIGURATION)
@@ -141,39 +145,65 @@ def evaluating(folder: Path, data_dir: Path, rounds: int) -> None:
         both = torch.cat([outputs.of(test, test.queries, QUERY),
                           outputs.of(test, test.candidates, CANDIDATE)])  # fmt: skip
         queries, candidates = model(both, len(test))
-        scores = -distances(queries.embeddings, candidates.embeddings, test.first_of_text)
-        seconds = interleaved(
-            {
-                "retrieval": lambda: ranks_of(test, -distances(
-                    queries.embeddings, candidates.embeddings, test.first_of_text)),
-                "with re-ranking": lambda: metrics_of(
-                    answer(model, config, test, queries, candidates), test, "epa"),
-                "TF-IDF": lambda: tfidf_ranks(test),
-            },
-            rounds,
-        )  # fmt: skip
-        for name, times in seconds.items():
-            print(f"eight tasks, {len(test):,} queries, {name}: {spread(times)}")
-        few, top = queries[:400], top_allowed(scores, test.task("epa").allowed, 10)[:400]
+        eight_tasks(model, config, test, queries, candidates, rounds)
+        reranking(model, test, queries, candidates, rounds)
 
-        def one_call_per_pair() -> np.ndarray:
-            found = [
-                [model.pair_log_odds(few.features[q], candidates.features[c]).item() for c in row]
-                for q, row in enumerate(top)
-            ]
-            return np.array(found)
 
-        def batched() -> np.ndarray:
-            return pair_log_odds(model, few, candidates, top)
+def eight_tasks(
+    model: BiEncoder,
+    config: BiEncoderConfig,
+    test: RetrievalSplit,
+    queries: Embedded,
+    candidates: Embedded,
+    rounds: int,
+) -> None:
+    """From embeddings to ranks; to metrics after re-ranking; and TF-IDF from texts."""
+    from models.biencoder.references import tfidf_ranks
+    from models.biencoder.retrieval import answer, distances, metrics_of, ranks_of
 
-        plain = np.take_along_axis(scores[:400], top, axis=1)
-        choices = [(plain + way()).argmax(axis=1) for way in (one_call_per_pair, batched)]
-        same = int((choices[0] == choices[1]).sum())
-        seconds = interleaved({"pairs": one_call_per_pair, "batched": batched}, max(rounds, 5))
-        print(
-            f"re-ranking 400 x 10: batched {ratio(seconds, 'pairs', 'batched')} as fast as one "
-            f"call per pair; same choices: {same} of 400"
-        )
+    ways = {
+        "retrieval": lambda: ranks_of(
+            test, -distances(queries.embeddings, candidates.embeddings, test.first_of_text)
+        ),
+        "with re-ranking": lambda: metrics_of(
+            answer(model, config, test, queries, candidates), test, "epa"
+        ),
+        "TF-IDF": lambda: tfidf_ranks(test),
+    }
+    for name, times in interleaved(ways, rounds).items():
+        print(f"eight tasks, {len(test):,} queries, {name}: {spread(times)}")
+
+
+def reranking(
+    model: BiEncoder, test: RetrievalSplit, queries: Embedded, candidates: Embedded, rounds: int
+) -> None:
+    """The ten nearest candidates of 400 queries: one call for all pairs, and one for each."""
+    import numpy as np
+
+    from models.biencoder.retrieval import distances, pair_log_odds
+    from models.biencoder.tasks import top_allowed
+
+    scores = -distances(queries.embeddings, candidates.embeddings, test.first_of_text)
+    few, top = queries[:400], top_allowed(scores, test.task("epa").allowed, 10)[:400]
+
+    def one_call_per_pair() -> np.ndarray:
+        found = [
+            [model.pair_log_odds(few.features[q], candidates.features[c]).item() for c in row]
+            for q, row in enumerate(top)
+        ]
+        return np.array(found)
+
+    def batched() -> np.ndarray:
+        return pair_log_odds(model, few, candidates, top)
+
+    plain = np.take_along_axis(scores[:400], top, axis=1)
+    choices = [(plain + way()).argmax(axis=1) for way in (one_call_per_pair, batched)]
+    same = int((choices[0] == choices[1]).sum())
+    seconds = interleaved({"pairs": one_call_per_pair, "batched": batched}, max(rounds, 5))
+    print(
+        f"re-ranking 400 x 10: batched {ratio(seconds, 'pairs', 'batched')} as fast as one "
+        f"call per pair; same choices: {same} of 400"
+    )
 
 
 def interleaved(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:

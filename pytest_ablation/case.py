@@ -183,12 +183,9 @@ class Ablation:
         )
         metric = self._known_metric(metric)
         result = self.metric(metric)
-        if not expected.needs_delta:
-            self._fail_unless(expected, metric, None)
-            return result
-        delta = self.delta(metric)
+        delta = self.delta(metric) if expected.needs_delta else None
         self._fail_unless(expected, metric, delta)
-        return delta
+        return result if delta is None else delta
 
     def properties(self) -> list[tuple[str, str]]:
         """What :meth:`run` found, for JUnit XML; [] before it has run."""

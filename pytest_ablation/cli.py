@@ -44,7 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         "curves",
         allow_abbrev=False,
         help="curves from older text logs and history.csv files",
-        description="Reads text logs ('Val loss: 0.41, Acc: 87.50%%', '验证集top1 accuracy为0.65') "
+        description="Reads text logs ('Val loss: 0.41, Acc: 87.50%', '验证集top1 accuracy为0.65') "
         "and history.csv files, and writes them as one table (DIR/history.csv) and one figure "
         "(DIR/figures/curves.png). Lines that it cannot read are counted and shown.",
     )

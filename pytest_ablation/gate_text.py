@@ -1,4 +1,4 @@
-"""What a gate found, in plain words: for the terminal, for GitHub's annotations, for error lists.
+"""What a gate found, in plain words: for the terminal and for GitHub's annotations.
 
 Gate results go in, lines and sentences come out. Knows nothing of statistics or files; in Markdown
 it is told by report_gate.py.
@@ -296,36 +296,16 @@ def _number(value: float | None, form: str) -> str:
     return format(value + 0.0, form) if value is not None else ""
 
 
-# --- the error list and GitHub -------------------------------------------------------------------
-
-
-def error_texts(gates: Sequence[GateResult]) -> list[str]:
-    """A sentence per comparison for which the session fails, and per error beyond single rows.
-
-    Rows that cannot be compared for the same reason share one.
-    """
-    texts = []
-    for gate in gates:
-        texts += [_error_text(gate, rows) for rows in alike(gravest_first(gate.failing))]
-        texts += [f"gate ({gate.mode}): {text}" for text in gate.errors]
-    return texts
-
-
-def _error_text(gate: GateResult, rows: Sequence[GateRow]) -> str:
-    text = f"gate ({gate.mode}): {_told(rows)}"
-    if rows[0].outcome == "fail":
-        return f"{text}. {how_to_accept(gate)}"
-    if rows[0].outcome == "inconclusive":
-        return f"{text}: {could_have_missed(rows)}"
-    return text
+# --- GitHub --------------------------------------------------------------------------------------
 
 
 def annotations(gates: Sequence[GateResult]) -> list[str]:
     """Workflow commands for GitHub Actions, at most ten errors and ten warnings.
 
-    An error for each comparison that fails the session, a warning for each study with inconclusive
-    comparisons that do not; what is over is counted and named in the last one. Escaped as the
-    toolkit of GitHub Actions does (``packages/core/src/command.ts``).
+    An error for each comparison that fails the session (one for all rows that cannot be compared
+    for the same reason), a warning for each study with inconclusive comparisons that do not; what
+    is over is counted and named in the last one. Escaped as the toolkit of GitHub Actions does
+    (``packages/core/src/command.ts``).
     """
     errors, warnings = [], []
     for gate in gates:
@@ -343,6 +323,15 @@ def annotations(gates: Sequence[GateResult]) -> list[str]:
         *(_command("error", *of) for of in _at_most(errors)),
         *(_command("warning", *of) for of in _at_most(warnings)),
     ]
+
+
+def _error_text(gate: GateResult, rows: Sequence[GateRow]) -> str:
+    text = f"gate ({gate.mode}): {_told(rows)}"
+    if rows[0].outcome == "fail":
+        return f"{text}. {how_to_accept(gate)}"
+    if rows[0].outcome == "inconclusive":
+        return f"{text}: {could_have_missed(rows)}"
+    return text
 
 
 def _at_most(told: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -107,24 +107,15 @@ def add_options(group: Any) -> None:
         default=INTERVALS[0],
         help="what intervals cover: other seeds, or other seeds and test examples [seeds]",
     )
-    option(
-        GATE_OPTION,
-        metavar="FILE",
-        nargs="?",
-        const="",
-        help="fail where a metric fell against the reference [reports/reference/MODE.json]",
-    )
-    option(
-        SAVE_REFERENCE_OPTION,
-        metavar="FILE",
-        nargs="?",
-        const="",
-        help="write the reference from this session [reports/reference/MODE.json]",
-    )
-    option(STRICT_OPTION, action="store_true", help="an undecided gate fails too")
+    _add_gate(option)
     option(DEVICE_OPTION, default="auto", help="auto, cpu, cuda or cuda:N [auto]")
     option(DATA_OPTION, metavar="DIR", help=f"your own data [the variable {DATA_VARIABLE}]")
-    option(JOBS_OPTION, metavar="N", type=int, help="processes that train at once [all cores]")
+    option(
+        JOBS_OPTION,
+        metavar="N",
+        type=int,
+        help="processes that train at once [one per core, or per visible GPU]",
+    )
     option(SAVE_MODELS_OPTION, action="store_true", help="keep the trained models with the runs")
     option(METRIC_OPTION, metavar="NAME", help="the metric that leads [the study's first]")
     option(PLAN_OPTION, action="store_true", help="show what would be trained, and train nothing")
@@ -135,6 +126,25 @@ def add_options(group: Any) -> None:
         help="how often a run keeps its state, to go on from; 0: after every epoch "
         f"[{CHECKPOINT_MINUTES:g}]",
     )
+    _add_executor(option)
+
+
+def _add_gate(option: Callable[..., None]) -> None:
+    file = {"metavar": "FILE", "nargs": "?", "const": ""}
+    option(
+        GATE_OPTION,
+        **file,
+        help="fail where a metric fell against the reference [reports/reference/MODE.json]",
+    )
+    option(
+        SAVE_REFERENCE_OPTION,
+        **file,
+        help="write the reference from this session [reports/reference/MODE.json]",
+    )
+    option(STRICT_OPTION, action="store_true", help="an inconclusive gate fails too")
+
+
+def _add_executor(option: Callable[..., None]) -> None:
     option(
         EXECUTOR_OPTION,
         choices=EXECUTORS,
@@ -148,11 +158,40 @@ def add_options(group: Any) -> None:
 
 def checked_options(config: pytest.Config) -> Options:
     """The options as a value; ``UsageError`` says which one is wrong and what it should be."""
-
-    def get(name: str) -> Any:
-        return config.getoption(name)
-
+    get = config.getoption
+    _check_each(get)
+    _check_executor(get)
+    start = config.invocation_params.dir
     seeds = _checked_seeds(get(SEEDS_OPTION))
+    return Options(
+        # As with pytest's own options: defaults lie in the root, what is typed where it is typed.
+        report_dir=_folder(start, get(REPORT_OPTION)) or config.rootpath / "reports",
+        store_dir=_folder(start, get(STORE_OPTION)) or config.rootpath / ".ablation",
+        fresh=get(FRESH_OPTION),
+        seeds=None if seeds == AUTO else seeds,
+        device=get(DEVICE_OPTION),
+        data_dir=_data_folder(start, get(DATA_OPTION)),
+        jobs=get(JOBS_OPTION) or 0,
+        save_models=get(SAVE_MODELS_OPTION),
+        metric=get(METRIC_OPTION),
+        auto_seeds=seeds == AUTO,
+        max_seeds=get(MAX_SEEDS_OPTION),
+        interval=get(INTERVAL_OPTION),
+        gate=_file(start, GATE_OPTION, get(GATE_OPTION)),
+        save_reference=_file(start, SAVE_REFERENCE_OPTION, get(SAVE_REFERENCE_OPTION)),
+        strict=get(STRICT_OPTION),
+        root=config.rootpath,
+        plan=get(PLAN_OPTION),
+        checkpoint_seconds=60 * _minutes(get(CHECKPOINT_OPTION)),
+        executor=get(EXECUTOR_OPTION),
+        ray_address=get(RAY_ADDRESS_OPTION) or AUTO,
+        gpus_per_run=_number(GPUS_PER_RUN_OPTION, get(GPUS_PER_RUN_OPTION), "GPUs"),
+        cpus_per_run=_number(CPUS_PER_RUN_OPTION, get(CPUS_PER_RUN_OPTION), "CPUs", above=0.0) or 1,
+    )
+
+
+def _check_each(get: Callable[[str], Any]) -> None:
+    """Raise ``UsageError`` where an option is wrong whatever the executor is."""
     if get(MAX_SEEDS_OPTION) < 2:
         raise pytest.UsageError(
             f"{MAX_SEEDS_OPTION}={get(MAX_SEEDS_OPTION)}: expected 2 or more, a verdict needs two"
@@ -172,37 +211,6 @@ def checked_options(config: pytest.Config) -> Options:
         )
     if get(METRIC_OPTION) is not None and not get(METRIC_OPTION).strip():
         raise pytest.UsageError(f"{METRIC_OPTION}= names no metric: give the name of one")
-    _check_executor(get)
-    data = get(DATA_OPTION) or os.environ.get(DATA_VARIABLE) or None
-    source = DATA_OPTION if get(DATA_OPTION) else f"the variable {DATA_VARIABLE}"
-    start = config.invocation_params.dir
-    if data is not None and not (start / data).is_dir():
-        raise pytest.UsageError(f"{source} names the folder {data}, which does not exist")
-    return Options(
-        # As with pytest's own options: defaults lie in the root, what is typed where it is typed.
-        report_dir=_folder(start, get(REPORT_OPTION)) or config.rootpath / "reports",
-        store_dir=_folder(start, get(STORE_OPTION)) or config.rootpath / ".ablation",
-        fresh=get(FRESH_OPTION),
-        seeds=None if seeds == AUTO else seeds,
-        device=get(DEVICE_OPTION),
-        data_dir=_folder(start, data),
-        jobs=get(JOBS_OPTION) or 0,
-        save_models=get(SAVE_MODELS_OPTION),
-        metric=get(METRIC_OPTION),
-        auto_seeds=seeds == AUTO,
-        max_seeds=get(MAX_SEEDS_OPTION),
-        interval=get(INTERVAL_OPTION),
-        gate=_file(start, GATE_OPTION, get(GATE_OPTION)),
-        save_reference=_file(start, SAVE_REFERENCE_OPTION, get(SAVE_REFERENCE_OPTION)),
-        strict=get(STRICT_OPTION),
-        root=config.rootpath,
-        plan=get(PLAN_OPTION),
-        checkpoint_seconds=60 * _minutes(get(CHECKPOINT_OPTION)),
-        executor=get(EXECUTOR_OPTION),
-        ray_address=get(RAY_ADDRESS_OPTION) or AUTO,
-        gpus_per_run=_number(GPUS_PER_RUN_OPTION, get(GPUS_PER_RUN_OPTION), "GPUs"),
-        cpus_per_run=_number(CPUS_PER_RUN_OPTION, get(CPUS_PER_RUN_OPTION), "CPUs", above=0.0) or 1,
-    )
 
 
 def _check_executor(get: Callable[[str], Any]) -> None:
@@ -243,6 +251,14 @@ def _minutes(given: str) -> float:
     if given == NEVER:
         return math.inf
     return _number(CHECKPOINT_OPTION, given, f"minutes (or {NEVER})")
+
+
+def _data_folder(start: Path, given: str | None) -> Path | None:
+    data = given or os.environ.get(DATA_VARIABLE) or None
+    if data is not None and not (start / data).is_dir():
+        source = DATA_OPTION if given else f"the variable {DATA_VARIABLE}"
+        raise pytest.UsageError(f"{source} names the folder {data}, which does not exist")
+    return _folder(start, data)
 
 
 def _checked_seeds(given: str | None) -> int | str | None:

@@ -272,7 +272,6 @@ class Run(Resumable):
         self._seen.forward_examples += int(examples)
 
     # --- for the harness --------------------------------------------------------------------
-    # --- for the harness --------------------------------------------------------------------
 
     def finish(
         self,

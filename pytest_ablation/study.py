@@ -81,11 +81,14 @@ class Study:
         ``data(config, data_dir)`` returns anything that changes when the data on disk change (a
         digest of the files, say); part of every run's key.
     margin : float, or mapping of metric to float
-        The smallest change of a metric that matters, as a fraction: an interval inside
-        ``[-margin, margin]`` means "no detectable change", and ``--ablation-gate`` fails where a
-        metric fell by more. A mapping leaves the metrics that it does not name the default.
+        The smallest change of a metric that matters, from 0 to below 1 in its own unit (0.005 is
+        half a point of an accuracy): an interval inside ``[-margin, margin]`` means "no detectable
+        change", and ``--ablation-gate`` fails where a metric fell by more. A mapping leaves those
+        that it does not name the default.
     gate : sequence of str, optional
         The metrics that ``--ablation-gate`` compares with the reference. Default: the first one.
+    description : str
+        A sentence below the study's heading in the report.
     also : sequence of str, optional
         The metrics that the report's main table shows beside the leading one. Default: all others
         where there are at most six metrics and no *tables*, else none.
@@ -308,12 +311,9 @@ class Study:
 
     def cases(self, function: Callable[..., None]) -> Callable[..., None]:
         """Parametrize a test function: one case per variant and mode, ids like ``no_pe-quick``."""
+        marks = {mode: getattr(pytest.mark, mode) for mode in self.modes}
         parameters = [
-            pytest.param(
-                CaseSpec(self, row, mode),
-                id=f"{row}-{mode}",
-                marks=getattr(pytest.mark, mode),
-            )
+            pytest.param(CaseSpec(self, row, mode), id=f"{row}-{mode}", marks=marks[mode])
             for mode in self.modes
             for row in self.case_rows
         ]
