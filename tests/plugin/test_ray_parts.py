@@ -295,3 +295,22 @@ def test_a_head_node_is_lost_after_thirty_looks_in_silence_and_may_come_back():
     finally:
         ray.is_back.set()
         watch.end()
+
+
+def test_no_run_comes_any_more_where_no_node_has_had_what_it_asks_for(monkeypatch):
+    monkeypatch.setattr("pytest_ablation.on_ray.watch._ASK_SECONDS", 0.001)
+    monkeypatch.setattr("pytest_ablation.on_ray.watch._UNFIT_LOOKS", 6)
+    ray = LostHead()
+    ray.is_back.set()
+    watch = Watch(ray, Share(2.0, 0.0))
+    looks = []
+
+    def is_given_up():
+        looks.append(watch.trouble())
+        return "no node of the Ray cluster can take it any more: it asks for 2 CPUs" in looks[-1]
+
+    try:
+        wait_until(is_given_up, "no node has two CPUs")
+        assert len(looks) >= 6
+    finally:
+        watch.end()
